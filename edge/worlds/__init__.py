@@ -1,0 +1,1 @@
+"""Simulated worlds for the demo, the tests and the benchmark; each stands behind the camera contract."""

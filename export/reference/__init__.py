@@ -1,0 +1,1 @@
+"""The reference models: definition, training, evaluation, packaging."""

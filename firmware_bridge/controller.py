@@ -1,0 +1,95 @@
+"""The one contract behind which every motor controller sits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+
+class FirmwareState(str, Enum):
+    """The firmware's states (see docs/protocol.md)."""
+
+    OFFLINE = "offline"
+    IDLE = "idle"
+    LINKED = "linked"
+    ACTIVE = "active"
+    SAFE_STOP = "safe_stop"
+    SAFE = "safe"
+    ESTOP = "estop"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounts:
+    """What went over the wire since the link opened."""
+
+    sent: int = 0
+    acked: int = 0
+    received: int = 0
+    crc_errors: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """The newest word from the motors.
+
+    position: rad per axis. velocity: rad/s per axis. current: A per axis. received_ns: host monotonic time of
+    arrival, 0 if never. firmware: name and version as the device reports them. faults: names, empty if none.
+    """
+
+    state: FirmwareState
+    position: tuple[float, ...]
+    velocity: tuple[float, ...]
+    current: tuple[float, ...]
+    received_ns: int
+    firmware: str = ""
+    faults: tuple[str, ...] = ()
+    counts: LinkCounts = field(default_factory=LinkCounts)
+
+
+class BridgeError(Exception):
+    """The link or the device refused; the message says what, where and what to do."""
+
+
+class MotorController(Protocol):
+    """Motors at the other end of some wire. All calls are thread-safe; only ``connect`` and ``arm`` may block."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axis names, in the order of every per-axis tuple."""
+
+    def connect(self, timeout_s: float = 3.0) -> None:
+        """Open the wire and shake hands. Raises BridgeError."""
+
+    def arm(self, timeout_s: float = 1.0) -> None:
+        """Ask the device to let motors move; only after an explicit act of a person. Raises BridgeError with the reason."""
+
+    def disarm(self) -> None:
+        """Ramp to standstill and drop the permission to move."""
+
+    def estop(self, reason: int = 1) -> None:
+        """Cut outputs now; latched on the device until :meth:`clear_estop`."""
+
+    def clear_estop(self) -> None:
+        """Release a latched emergency stop; leads to IDLE, never to motion."""
+
+    def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
+        """Hand over the newest target velocity per axis (rad/s); latest wins, nothing is queued.
+
+        valid_until_ns is host monotonic time; the link converts it to device time.
+        """
+
+    def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
+        """The loop says it is alive until then; the link feeds the device's lease only as long as this holds.
+
+        engaged: the loop is actually commanding (False makes an ACTIVE device leave ACTIVE).
+        """
+
+    def telemetry(self) -> Telemetry:
+        """The newest telemetry; never blocks."""
+
+    def close(self) -> None:
+        """Disarm, say goodbye, close the wire. Safe to call twice."""
