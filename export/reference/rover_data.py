@@ -33,7 +33,6 @@ def record(episodes: int, steps: int, seed: int, size: tuple[int, int] = (48, 64
     height, width = size
     actions = random_actions(rng, episodes, steps + 4)
     delay = rng.uniform(0.05, 0.11, size=episodes)
-    lamp = rng.uniform(0.95, 1.05, size=episodes)
     rover = Rover(random_pose(rng, episodes))
     pictures = np.empty((episodes, steps, height, width, 3), dtype=np.uint8)
     poses = np.empty((episodes, steps, 3))
@@ -43,7 +42,9 @@ def record(episodes: int, steps: int, seed: int, size: tuple[int, int] = (48, 64
         if step >= 0:
             poses[:, step] = rover.pose
             for episode in range(episodes):
-                full = painter.paint(rover.pose[episode], float(lamp[episode]))
+                # Fresh light in every picture: light that stays the same for an episode is the easiest thing to predict,
+                # and an encoder that may encode it learns that instead of the rover.
+                full = painter.paint(rover.pose[episode], float(rng.uniform(0.9, 1.1)))
                 pictures[episode, step] = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
             if progress and step % 2 == 0:
                 print(f"recording: frame {step + 1} of {steps} in {episodes} episodes", flush=True)
