@@ -1,0 +1,216 @@
+"""A robot's configuration file: TOML in, checked and frozen settings out.
+
+Unknown keys are refused: a misspelt limit must not silently be no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+T = TypeVar("T")
+
+
+class ConfigError(UserError):
+    """The file cannot be used; the message names file, key, what is allowed and what to do."""
+
+
+class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """source: see docs/cameras.md. max_age_ms: an older picture counts as late."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    max_age_ms: Annotated[float, Meta(ge=20, le=5000)] = 200.0
+
+
+class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """port: device name or pyserial URL. baud: ignored by USB devices. lease_ms: the firmware stops this long after
+    the last sign of life."""
+
+    port: Annotated[str, Meta(min_length=1)]
+    baud: Annotated[int, Meta(ge=9600, le=4_000_000)] = 1_000_000
+    lease_ms: Annotated[int, Meta(ge=50, le=500)] = 100
+
+
+class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """speed: share of the bundle's action range that may be used. slew: largest change of a normalised action per second.
+    stale_after_ms: motors are held when the newest trusted picture is older. hold_limit_s: a hold that lasts longer
+    becomes a stop that only a person can end. hold_on_alarm: hold while something is alarming."""
+
+    speed: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    slew: Annotated[float, Meta(gt=0, le=1000)] = 40.0
+    stale_after_ms: Annotated[float, Meta(ge=50, le=5000)] = 350.0
+    hold_limit_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    hold_on_alarm: bool = False
+
+
+class PlannerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """budget_ms: planning ends this long after the tick began. elites: plans kept per iteration. colour: exponent of
+    the noise spectrum, 0 is white. spread: standard deviation of the first iteration. inertia: share of the old mean
+    that each update keeps. iterations: at most so many, also when time is left. seed: of the noise."""
+
+    budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 60.0
+    iterations: Annotated[int, Meta(ge=1, le=100)] = 6
+    elites: Annotated[int, Meta(ge=2, le=512)] = 16
+    colour: Annotated[float, Meta(ge=0, le=4)] = 1.0
+    spread: Annotated[float, Meta(gt=0, le=2)] = 0.7
+    inertia: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+
+class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """folder: relative to the file. belief_max_age_s: an older belief is not believed after a restart."""
+
+    folder: str = "memory"
+    max_episodes: Annotated[int, Meta(ge=1, le=10_000_000)] = 20_000
+    max_megabytes: Annotated[int, Meta(ge=4, le=1_000_000)] = 512
+    belief_max_age_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+
+
+class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """host: anything but loopback asks everybody for the token. port 0 takes any free one."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8420
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load."""
+
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    spinning: bool = False
+    precision: Literal["int8", "fp32"] = "int8"
+
+
+class GoalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """source: a picture, a folder of pictures (visited in order of name), or ``world:SOCKET`` of a simulated world;
+    empty for none. give_up_s: a goal not reached by then is given up. dwell_ticks: so many ticks in a row at the goal
+    count as reached."""
+
+    source: str = ""
+    give_up_s: Annotated[float, Meta(gt=0, le=3600)] = 8.0
+    dwell_ticks: Annotated[int, Meta(ge=1, le=100)] = 2
+
+
+class RobotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything about one robot. bundle: a folder, or the name of a bundle that ships with latentloop.
+    calibration: folder written by ``latentloop calibrate alarms``, empty for none."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=60)]
+    bundle: Annotated[str, Meta(min_length=1)]
+    camera: CameraConfig
+    bridge: BridgeConfig
+    calibration: str = ""
+    safety: SafetyConfig = msgspec.field(default_factory=SafetyConfig)
+    planner: PlannerConfig = msgspec.field(default_factory=PlannerConfig)
+    memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
+    dashboard: DashboardConfig = msgspec.field(default_factory=DashboardConfig)
+    engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
+    goals: GoalConfig = msgspec.field(default_factory=GoalConfig)
+
+
+def load_config(path: Path) -> RobotConfig:
+    """Read and check a robot file. Raises ConfigError."""
+    try:
+        text = path.read_bytes()
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: give the robot's .toml file in it") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): give the path of a robot .toml file") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: bytes, name: str) -> RobotConfig:
+    """The same for a text; name stands for it in errors. Raises ConfigError."""
+    try:
+        data = tomllib.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
+    return convert(data, RobotConfig, name)
+
+
+def convert(data: Any, kind: type[T], name: str) -> T:
+    """Check decoded TOML against a struct. Raises ConfigError in the words of a person who edits the file."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explained(error, data, kind, name)) from None
+
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"unknown field `(?P<unknown>.*)`|missing required field `(?P<missing>.*)`")
+_WORDS = (
+    ("`", ""),
+    ("Expected ", "must be "),
+    ("Invalid enum value", "cannot be"),
+    ("str of length >= 1", "some text"),
+    ("object", "a table"),
+    ("str", "text"),
+    ("float", "a number"),
+    ("int", "a whole number"),
+    ("bool", "true or false"),
+    ("got ", "not "),
+)
+
+
+def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name: str) -> str:
+    found = _AT.match(str(error))
+    assert found is not None
+    path = (found["path"] or "").lstrip(".")
+    field = _FIELD.search(found["what"])
+    table = f"[{path}]" if path else "the top level"
+    if field and field["missing"]:
+        return f"{name}: {table} needs the key '{field['missing']}': add it"
+    if field:
+        known = sorted(_fields_at(kind, path))
+        close = difflib.get_close_matches(field["unknown"], known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys are {', '.join(known)}"
+        return f"{name}: {table} has the unknown key '{field['unknown']}': {hint}"
+    what = found["what"]
+    for old, new in _WORDS:
+        what = what.replace(old, new)
+    value: Any = data
+    for part in path.split(".") if path else ():
+        value = value.get(part) if isinstance(value, dict) else None
+    return f"{name}: {path or 'the file'} {what}{_range_of(kind, path)}, and it is {value!r}"
+
+
+def _fields_at(kind: type[Any], path: str) -> set[str]:
+    for part in path.split(".") if path else ():
+        kind = get_type_hints(kind)[part]
+    return set(get_type_hints(kind))
+
+
+def _range_of(kind: type[Any], path: str) -> str:
+    """The whole allowed range, because the error itself only names the end that was crossed."""
+    *tables, key = path.split(".")
+    try:
+        for part in tables:
+            kind = get_type_hints(kind)[part]
+        hint = get_type_hints(kind, include_extras=True)[key]
+    except KeyError:
+        return ""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f" (allowed: {', '.join(arguments)})"
+    for meta in arguments[1:]:
+        low = meta.ge if meta.ge is not None else meta.gt
+        high = meta.le if meta.le is not None else meta.lt
+        if low is not None and high is not None:
+            return f" (allowed: {low} to {high})"
+    return ""
