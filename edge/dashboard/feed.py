@@ -21,7 +21,7 @@ from edge.messages import Frame, Goal
 BEAT_S = 0.1
 """At most ten states and pictures a second."""
 KEEPALIVE_NS = 500 * NS_PER_MS
-"""A state is sent this often even when the loop stands still, so that the page can tell a still loop from a lost link."""
+"""A state is sent this often even when the loop stands still, so that the page can tell that from a lost link."""
 TIMINGS_NS = 500 * NS_PER_MS
 MAX_CLIENTS = 8
 TRY_AGAIN_LATER = 1013
@@ -69,7 +69,9 @@ class Feed:
                 self._beat()
             except Exception as error:
                 # A tick that cannot be shown must not end the page: the stop button is on it.
-                text = f"The dashboard cannot show this tick ({type(error).__name__}: {error}); the loop is not affected."
+                text = (
+                    f"The dashboard cannot show this tick ({type(error).__name__}: {error}); the loop is not affected."
+                )
                 if text != self._problem:
                     _logger.exception("a tick could not be shown")
                 self._say(text)

@@ -18,6 +18,7 @@ from edge.dashboard.access import Access, TokenError, load_or_create_token
 from edge.dashboard.app import Pages
 from edge.dashboard.observations import Observations
 from edge.dashboard.operator import Operator
+from edge.errors import UserError
 from edge.messages import Tick
 
 START_TIMEOUT_S = 10.0
@@ -27,7 +28,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")
 _logger = logging.getLogger(__name__)
 
 
-class DashboardError(Exception):
+class DashboardError(UserError):
     """The dashboard cannot be served; the message says why and what to do, in one sentence."""
 
 
@@ -94,7 +95,9 @@ class Dashboard:
         server.settled.wait(START_TIMEOUT_S)
         if not server.started:
             self.close()
-            raise DashboardError(f"the dashboard on {self.url} did not start within {START_TIMEOUT_S:.0f} s; see the log")
+            raise DashboardError(
+                f"the dashboard on {self.url} did not start within {START_TIMEOUT_S:.0f} s; see the log"
+            )
         return self.url
 
     @property
@@ -202,7 +205,9 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     if code == errno.EACCES:
         return f"this user may not serve on port {port}; choose a port of 1024 or above"
     if code == errno.EADDRNOTAVAIL:
-        return f"this machine has no address {host} to serve the dashboard on; use 127.0.0.1 or one of its own addresses"
+        return (
+            f"this machine has no address {host} to serve the dashboard on; use 127.0.0.1 or one of its own addresses"
+        )
     return f"the dashboard cannot be served on {host}:{port} ({error}); choose another address or port"
 
 

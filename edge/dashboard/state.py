@@ -204,9 +204,7 @@ def describe(newest: Newest, now_ns: int, over_a_minute: Timings, period_ms: flo
         picture=_picture(tick, now_ns),
         heat=None if tick.assessment is None or tick.assessment.heat is None else heat_of(tick.assessment.heat),
         surprise=_surprise(tick),
-        goal=None
-        if tick.goal is None
-        else GoalState(tick.goal.name, float(tick.goal.reached_cost), goal_picture),
+        goal=None if tick.goal is None else GoalState(tick.goal.name, float(tick.goal.reached_cost), goal_picture),
         plan=_plan(tick),
         command=None
         if tick.command is None
@@ -229,9 +227,7 @@ def more(samples: Sequence[Sample], events: Sequence[Seen]) -> More:
         error=[_number(sample.error) for sample in samples],
         unfamiliarity=[_number(sample.unfamiliarity) for sample in samples],
         alarmed=[sample.alarmed for sample in samples],
-        events=[
-            EventState(n, e.kind, e.cause, e.detail, float(e.wall_s), bool(e.thumbnail)) for n, e in events
-        ],
+        events=[EventState(n, e.kind, e.cause, e.detail, float(e.wall_s), bool(e.thumbnail)) for n, e in events],
     )
 
 

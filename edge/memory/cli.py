@@ -172,7 +172,9 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"{path} is damaged ({damage}): the next start will set it aside and begin an empty memory")
     elif unreadable:
         numbers = ", ".join(map(str, unreadable[:10]))
-        print(f"{path}: {len(unreadable)} of {episodes} episodes do not fit their checksum and are not shown: {numbers}")
+        print(
+            f"{path}: {len(unreadable)} of {episodes} episodes do not fit their checksum and are not shown: {numbers}"
+        )
     else:
         print(f"{path} is sound: {episodes} episodes, {concepts} concepts, {facts['bytes']} bytes")
     return 0 if facts["ok"] else 1

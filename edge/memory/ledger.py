@@ -15,6 +15,7 @@ from typing import IO
 import msgspec
 import numpy as np
 
+from edge.errors import UserError
 from edge.memory.concepts import ConceptSnapshot
 from edge.memory.episode import BeliefCheckpoint, Episode
 from edge.messages import Floats
@@ -40,7 +41,7 @@ CREATE TABLE concepts (
 _COLUMNS = "id, kind, cause, detail, at_ns, wall_s, p_value, crc, latent, action, thumbnail, frames"
 
 
-class MemoryUnavailable(Exception):
+class MemoryUnavailable(UserError):
     """The memory cannot be used; the message is one sentence: what is wrong, where, what to do."""
 
 
@@ -371,7 +372,8 @@ def read_concepts(connection: sqlite3.Connection, dim: int) -> ConceptSnapshot |
 def used_bytes(connection: sqlite3.Connection) -> int:
     """Bytes in use inside the file, also within an open transaction; freed pages are used again and do not count."""
     page_size, pages, free = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count", "freelist_count")
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_size", "page_count", "freelist_count")
     )
     return page_size * (pages - free)
 

@@ -168,8 +168,9 @@ class Memory:
         )
         if not fits:
             raise ValueError(
-                f"a belief of this bundle is float32 (C, {s.tokens}, {s.dim}) with actions float32 (C - 1, {s.actions}), "
-                f"not {checkpoint.context.dtype} {checkpoint.context.shape} with {checkpoint.actions.shape}"
+                f"a belief of this bundle is float32 (C, {s.tokens}, {s.dim}) with actions float32 "
+                f"(C - 1, {s.actions}), not {checkpoint.context.dtype} {checkpoint.context.shape} "
+                f"with {checkpoint.actions.shape}"
             )
         saved = SavedBelief(checkpoint, self._wall_s(), self._clock.now_ns(), self._boot)
         with self._changed:
@@ -319,7 +320,8 @@ class Memory:
     def _commit_batch(self) -> bool:
         """Write one batch; True if there may be more to write at once."""
         with self._changed:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_ROWS))]
+            taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_ROWS))]
+            batch = list({episode.id: episode for episode in taken}.values())  # of two versions the newer counts
             belief, self._belief = self._belief, None
             concepts, self._concepts = self._concepts, None
             if not batch and belief is None and concepts is None:
@@ -464,7 +466,8 @@ class Memory:
             )
         if episode.action.shape not in ((0,), (s.actions,)) or episode.action.dtype != np.float32:
             raise ValueError(
-                f"an episode's action is float32 ({s.actions},) or (0,), not {episode.action.dtype} {episode.action.shape}"
+                f"an episode's action is float32 ({s.actions},) or (0,), "
+                f"not {episode.action.dtype} {episode.action.shape}"
             )
         if episode.kind not in KINDS:
             raise ValueError(f"an episode's kind is one of {', '.join(KINDS)}, not {episode.kind!r}")

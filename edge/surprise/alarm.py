@@ -18,9 +18,9 @@ from edge.clock import NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
-    """alarm_p: a frame with a p-value at or below this is anomalous. clear_factor: while alarmed a frame counts as clear
-    only above ``clear_factor * alarm_p`` (dead-band). on_s, window_s, off_s, max_step_s: see the module. min_frames: so
-    many anomalous frames at least, however slow the camera."""
+    """alarm_p: a frame with a p-value at or below this is anomalous. clear_factor: while alarmed a frame counts as
+    clear only above ``clear_factor * alarm_p`` (dead-band). on_s, window_s, off_s, max_step_s: see the module.
+    min_frames: so many anomalous frames at least, however slow the camera."""
 
     alarm_p: float = 1e-3
     clear_factor: float = 5.0
@@ -50,8 +50,8 @@ class Alarm:
     def update(self, p_value: float, captured_ns: int) -> bool:
         """Take in one frame; True if the alarm begins with it.
 
-        A frame with the time of the last one is the same frame again and changes nothing. Time running backwards (a file
-        begins anew) empties the window and keeps the alarm.
+        A frame with the time of the last one is the same frame again and changes nothing. Time running backwards (a
+        file begins anew) empties the window and keeps the alarm.
         """
         rule = self.rule
         step_s = 0.0

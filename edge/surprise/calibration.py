@@ -1,26 +1,26 @@
 """From raw scores to p-values: what held-out normal footage of this camera says about how high a score may be.
 
 **Inside the calibration range** the p-value of a score ``s`` is the conformal one, ``(1 + #{s_i >= s}) / (n + 1)``
-(Vovk et al. 2005), which is super-uniform whenever ``s`` is exchangeable with the n calibration scores. Video frames are
-not: neighbours resemble each other, so n frames know less than n draws. The exceedance share is therefore smoothed with
-the *effective* number of frames m = n / tau, ``p = (1 + m * share) / (m + 1)``, where tau is the integrated
+(Vovk et al. 2005), which is super-uniform whenever ``s`` is exchangeable with the n calibration scores. Video frames
+are not: neighbours resemble each other, so n frames know less than n draws. The exceedance share is therefore smoothed
+with the *effective* number of frames m = n / tau, ``p = (1 + m * share) / (m + 1)``, where tau is the integrated
 autocorrelation time of the ranks. Because m <= n this is never smaller than the plain conformal p-value.
 
 **Beyond the highest calibration score** no distribution-free statement exists below ``1 / (m + 1)``. There p is
 *extrapolated*: the value at the maximum times the conditional tail of a generalised Pareto distribution fitted to the
 excesses of the highest tenth of the frames (Pickands 1975; the use on streams is Siffer et al., KDD 2017). Dependence
 between frames leaves that fit of the single-frame tail unbiased but less certain; it enters through the value at the
-maximum, which knows only m frames. Shape and scale come from probability-weighted moments (Hosking and Wallis 1987), the
-shape held within [0, 0.5] so that the tail never ends; with fewer than 100 excesses the shape is 0 (exponential).
+maximum, which knows only m frames. Shape and scale come from probability-weighted moments (Hosking and Wallis 1987),
+the shape held within [0, 0.5] so that the tail never ends; with fewer than 100 excesses the shape is 0 (exponential).
 :meth:`Tail.extrapolated` says where this holds.
 
 Error and unfamiliarity are combined by Bonferroni, ``min(1, 2 * min(p_error, p_unfamiliarity))``: valid however they
 depend on each other.
 
 With several tokens each patch is first divided by its own normal level, so that a patch where leaves always move does
-not set the limit for a patch where nothing ever does. The levels are means over frames, shrunk to half the mean over all
-patches where they are lower; for the calibration scores they are taken from the *other* half of the footage, so that no frame
-judges itself.
+not set the limit for a patch where nothing ever does. The levels are means over frames, raised to half the mean over
+all patches where they are lower; for the calibration scores they are taken from the *other* half of the footage, so
+that no frame judges itself.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UserError
 from edge.messages import Floats
 from edge.surprise.scores import pool
 
@@ -49,7 +50,7 @@ _LEVEL_FLOOR = 0.5
 _SMALLEST_P = 1e-12
 
 
-class CalibrationError(Exception):
+class CalibrationError(UserError):
     """The calibration cannot be made, read or used; one sentence: what is wrong, where, what to do."""
 
 
@@ -69,7 +70,9 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.scores != sorted(self.scores) or self.threshold > self.scores[-1]:
             raise ValueError("the scores must be sorted and reach beyond the threshold")
         if not (1.0 <= self.effective <= len(self.scores) and self.scale > 0.0 and 0.0 <= self.shape <= _MAX_SHAPE):
-            raise ValueError(f"effective, scale or shape is out of range ({self.effective}, {self.scale}, {self.shape})")
+            raise ValueError(
+                f"effective, scale or shape is out of range ({self.effective}, {self.scale}, {self.shape})"
+            )
 
     def p_value(self, score: float) -> float:
         """In (0, 1], falling with the score. A score that is not a number gets the smallest p-value."""
@@ -146,7 +149,8 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         frames, tokens = columns[0].shape
         if columns[1].shape != (frames, tokens):
             raise CalibrationError(
-                f"the calibration got {frames} frames of errors and {len(columns[1])} of unfamiliarity: give both per frame"
+                f"the calibration got {frames} frames of errors and {len(columns[1])} of unfamiliarity: "
+                "give both per frame"
             )
         if frames < MIN_FRAMES:
             raise CalibrationError(

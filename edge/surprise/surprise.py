@@ -39,7 +39,9 @@ class Surprise:
         self._cause = ""
         if calibration is not None:
             if grid is not None and grid[0] * grid[1] != calibration.tokens:
-                raise ValueError(f"the calibration is for {calibration.tokens} tokens and the grid is {grid[0]}x{grid[1]}")
+                raise ValueError(
+                    f"the calibration is for {calibration.tokens} tokens and the grid is {grid[0]}x{grid[1]}"
+                )
             self._error_levels = np.array(calibration.error_levels, dtype=np.float32)
             self._unfamiliarity_levels = np.array(calibration.unfamiliarity_levels, dtype=np.float32)
             # Heat is 1.0 where a token alone stands at the height at which the pooled score would be an alarm.

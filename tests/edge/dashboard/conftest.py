@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from synthetic_ticks import AXES, PERIOD_NS, RecordingOperator, ticks
-
 from edge.clock import MonotonicClock
 from edge.dashboard import Dashboard
+from tests.edge.dashboard.synthetic_ticks import AXES, PERIOD_NS, RecordingOperator, ticks
 
 PAST_TICKS = 235
 """Seconds after an alarm began, so that a page opened now has ten seconds of it left to see."""
@@ -23,7 +19,9 @@ PAST_TICKS = 235
 class Live:
     """A dashboard with its operator and its loop."""
 
-    def __init__(self, token_path: Path, operator: RecordingOperator | None, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, token_path: Path, operator: RecordingOperator | None, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.token_path = token_path
         self.operator = operator
         self.dashboard = Dashboard(
@@ -82,5 +80,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for live in running:
         live.close()
-
-

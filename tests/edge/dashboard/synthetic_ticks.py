@@ -1,6 +1,6 @@
 """Ticks as a rover's loop would make them, without a loop; run as a script it feeds a page to look at.
 
-    python tests/edge/dashboard/synthetic_ticks.py [--watch] [--port 8421] [--seconds 600]
+python tests/edge/dashboard/synthetic_ticks.py [--watch] [--port 8421] [--seconds 600]
 """
 
 from __future__ import annotations
@@ -108,7 +108,11 @@ def ticks(
         phase = seconds % 40
         stranger = 22 < phase < 33
         angle = seconds * 0.25
-        pixels = unseen if index < draw_from else arena(320 + 190 * math.cos(angle), 240 + 130 * math.sin(angle), angle + 1.6, index, stranger)
+        pixels = (
+            unseen
+            if index < draw_from
+            else arena(320 + 190 * math.cos(angle), 240 + 130 * math.sin(angle), angle + 1.6, index, stranger)
+        )
         heat = np.abs(rng.normal(0.16, 0.1, (12, 16))).astype(np.float32)
         if stranger:
             heat[7:10, 10:13] += np.float32(1.0) + rng.random((3, 3), dtype=np.float32) * 0.7
@@ -118,7 +122,16 @@ def ticks(
         wall = wall_s + seconds
         if onset:
             alarmed = True
-            events.append(Event("alarm", "unfamiliar", "An object stands where the floor was, lower right.", now_ns, wall, thumbnail(pixels)))
+            events.append(
+                Event(
+                    "alarm",
+                    "unfamiliar",
+                    "An object stands where the floor was, lower right.",
+                    now_ns,
+                    wall,
+                    thumbnail(pixels),
+                )
+            )
         elif alarmed and not stranger and phase > 34:
             alarmed = False
             events.append(Event("clear", "", "Nothing surprising for 1 s.", now_ns, wall, thumbnail(pixels)))
@@ -175,7 +188,11 @@ def ticks(
                 tick.capture_to_command_ns = int(98_000_000 + rng.exponential(3_000_000))
             speed = (float(actions[0, 0] * 19.4), float(actions[0, 1] * 19.3)) if acting else (0.0, 0.0)
             tick.telemetry = Telemetry(
-                FirmwareState.ACTIVE if acting else FirmwareState.ESTOP if robot is RobotState.STOPPED else FirmwareState.LINKED,
+                FirmwareState.ACTIVE
+                if acting
+                else FirmwareState.ESTOP
+                if robot is RobotState.STOPPED
+                else FirmwareState.LINKED,
                 (14.2 + seconds, 11.9 + seconds * 0.8),
                 speed,
                 (0.42 * acting, 0.39 * acting),

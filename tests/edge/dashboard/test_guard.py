@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_ticks import RecordingOperator
 
 from edge.clock import NS_PER_S, FakeClock
 from edge.dashboard.access import MAX_FAILURES, SESSION_NS, Access, TokenError, load_or_create_token
 from edge.dashboard.app import Pages
 from edge.dashboard.observations import Observations
+from tests.edge.dashboard.synthetic_ticks import RecordingOperator
 
 TOKEN = "t" * 43
 COOKIE = "latentloop-8420"
@@ -292,7 +292,10 @@ def test_a_refusal_is_passed_on_in_words() -> None:
     served = Served()
     served.operator.refuse = "the camera is covered; uncover it, then arm"
     headers = [("host", ME), ("content-type", JSON), ("authorization", f"Bearer {TOKEN}")]
-    assert served.ask("POST", "/api/arm", headers)[::2] == (409, b'{"error":"the camera is covered; uncover it, then arm"}')
+    assert served.ask("POST", "/api/arm", headers)[::2] == (
+        409,
+        b'{"error":"the camera is covered; uncover it, then arm"}',
+    )
 
 
 SERVED_TO_ALL = Served()

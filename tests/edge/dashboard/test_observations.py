@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from synthetic_ticks import PERIOD_NS, RecordingOperator, ticks
 
 from edge.clock import NS_PER_MS, NS_PER_S, FakeClock
 from edge.dashboard.observations import HISTORY_NS, MAX_EVENTS, MAX_SAMPLES, Observations
 from edge.dashboard.state import describe, heat_of, more, surprise_of, timings
 from edge.messages import Assessment, Event, Tick
+from tests.edge.dashboard.synthetic_ticks import PERIOD_NS, RecordingOperator, ticks
 
 
 def test_a_minute_is_kept_and_no_more() -> None:

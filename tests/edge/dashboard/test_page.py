@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Live, Start
-from synthetic_ticks import RecordingOperator
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect, sync_playwright
 
 from edge.dashboard.app import STATIC
-
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, WebSocketRoute, expect
+from tests.conftest import unmet
+from tests.edge.dashboard.conftest import Live, Start
+from tests.edge.dashboard.synthetic_ticks import RecordingOperator
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 FLAGS = [
@@ -32,13 +31,12 @@ FLAGS = [
 LAPTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Chromium is not installed: apt install chromium")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with playwright_api.sync_playwright() as playwright:
-        assert isinstance(playwright, Playwright)
+    if not Path(CHROMIUM).exists():
+        unmet("Chromium is not installed: apt install chromium")
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()
@@ -68,7 +66,9 @@ def open_page(browser: Browser) -> Iterator[Open]:
     for context in contexts:
         context.close()
     # A browser reports every answer of 400 and above and every lost socket; those are the tests' own doing.
-    assert [text for text in complaints if "Failed to load resource" not in text and "WebSocket connection" not in text] == []
+    assert [
+        text for text in complaints if "Failed to load resource" not in text and "WebSocket connection" not in text
+    ] == []
 
 
 def signed_in(live: Live) -> str:
@@ -106,7 +106,8 @@ def test_the_page_shows_the_loop_live(start: Start, open_page: Open) -> None:
     page.wait_for_function("() => document.querySelector('#goal-picture').naturalWidth === 640")
     # The picture is the camera's, with its 91x81 red object, and it changes.
     page.wait_for_function("() => document.getElementById('no-picture').hidden")
-    red = """() => { const c = document.getElementById('frame'); const {data} = c.getContext('2d').getImageData(0, 0, 640, 480);
+    red = """() => { const c = document.getElementById('frame').getContext('2d');
+              const {data} = c.getImageData(0, 0, 640, 480);
               let n = 0; for (let i = 0; i < data.length; i += 4) n += data[i] > data[i + 2] + 80; return n; }"""
     assert 6500 < page.evaluate(red) < 8200
     first = page.locator("#frame-facts").inner_text()
@@ -120,7 +121,9 @@ def test_a_camera_alone_shows_its_alarm_and_heat_map_and_no_motors(start: Start,
     expect(page.locator("#verdict")).to_have_text("Alarm: something unfamiliar is in view")
     assert painted(page, "#heat") > 5000
     white = """canvas => { const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-               let n = 0; for (let i = 0; i < data.length; i += 4) n += data[i + 2] > 240 && data[i + 3] > 200; return n; }"""
+               let n = 0;
+               for (let i = 0; i < data.length; i += 4) n += data[i + 2] > 240 && data[i + 3] > 200;
+               return n; }"""
     assert page.locator("#heat").evaluate(white) > 100
     page.get_by_label("Surprise heat-map").uncheck()
     assert painted(page, "#heat") == 0
@@ -316,8 +319,10 @@ def test_a_foreign_page_can_neither_arm_nor_stop_nor_look(
     result = attacker.evaluate(ATTACK, live.url)
     assert result == {"tried": ["blocked", "opaque"], "read": "blocked", "image": "blocked", "socket": "blocked"}
     assert operator.calls == []
-    framed = "target => new Promise(done => { const f = document.createElement('iframe'); f.src = target; " \
+    framed = (
+        "target => new Promise(done => { const f = document.createElement('iframe'); f.src = target; "
         "f.onload = () => done(f.contentDocument === null); document.body.append(f); })"
+    )
     assert attacker.evaluate(framed, live.url) is True
     page.get_by_role("button", name="Arm", exact=True).click()
     expect(page.locator("#state-word")).to_have_text("Acting")
@@ -362,8 +367,9 @@ def test_everything_to_press_has_a_name_and_the_state_is_spoken(start: Start, op
     expect(page.locator("#announce")).to_have_text("Disarmed. Motors hold still until an operator arms them")
     for name in ("Arm", "Disarm", "Sign out"):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
-    nameless = """() => [...document.querySelectorAll('button, input:not([hidden]), canvas, [role=img], section')].filter(node =>
-        !(node.textContent.trim() || node.labels?.length || node.getAttribute('aria-label') ||
+    nameless = """() => [
+        ...document.querySelectorAll('button, input:not([hidden]), canvas, [role=img], section')].filter(node => !(
+          node.textContent.trim() || node.labels?.length || node.getAttribute('aria-label') ||
           node.getAttribute('aria-labelledby') || node.closest('[aria-hidden=true], [role=img][aria-label]'))).length"""
     assert page.evaluate(nameless) == 0
     operator.arm()
@@ -373,7 +379,9 @@ def test_everything_to_press_has_a_name_and_the_state_is_spoken(start: Start, op
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_inline() -> None:
     for path in [*STATIC.glob("*.html"), *STATIC.glob("*.js"), *STATIC.glob("*.css")]:
         text = path.read_text()
-        assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("${scheme}://", "") or path.suffix == ".js"
+        assert (
+            "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("${scheme}://", "")
+            or path.suffix == ".js"
+        )
         assert " style=" not in text and " onclick=" not in text and "innerHTML" not in text and "<style" not in text
     assert (STATIC / "vendor" / "uPlot.LICENSE").read_text().startswith("The MIT License")
-

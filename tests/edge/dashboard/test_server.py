@@ -14,15 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import PAST_TICKS, Start
 from prometheus_client.parser import text_string_to_metric_families
-from synthetic_ticks import RecordingOperator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from edge.clock import NS_PER_S, FakeClock
 from edge.dashboard import Dashboard, DashboardError, feed
 from edge.messages import Frame, RobotState, Tick
+from tests.edge.dashboard.conftest import PAST_TICKS, Start
+from tests.edge.dashboard.synthetic_ticks import RecordingOperator
 
 DEADLINE_S = 10.0
 
@@ -38,7 +38,9 @@ def ask(port: int, method: str, path: str, token: str = "", body: Any = None) ->
 
 
 def watch(port: int) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{port}/live", origin=f"http://127.0.0.1:{port}", compression="deflate", close_timeout=0.5)
+    return connect(
+        f"ws://127.0.0.1:{port}/live", origin=f"http://127.0.0.1:{port}", compression="deflate", close_timeout=0.5
+    )
 
 
 def until_state(client: ClientConnection, wanted: Any = lambda state: True) -> tuple[dict[str, Any], list[Any]]:
@@ -103,8 +105,9 @@ def test_a_client_that_does_not_read_delays_nobody(start: Start) -> None:
     stuck = socket.create_connection(("127.0.0.1", live.port))
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stuck.sendall(
-        f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{live.port}\r\nOrigin: http://127.0.0.1:{live.port}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{live.port}\r\nOrigin: http://127.0.0.1:{live.port}\r\n".encode()
+        + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     with watch(live.port) as client:
         first, _ = until_state(client)
@@ -234,7 +237,9 @@ def test_a_port_in_use_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         page = Dashboard(title="t", operator=None, port=port, token_path=tmp_path / "token")
-        with pytest.raises(DashboardError, match=f"port {port} on 127.0.0.1 is in use by another program; .* another port"):
+        with pytest.raises(
+            DashboardError, match=f"port {port} on 127.0.0.1 is in use by another program; .* another port"
+        ):
             page.start()
         page.close()
 

@@ -26,7 +26,9 @@ def run(*words: object) -> int:
 @pytest.fixture
 def folder(open_memory: Open, episode: Make) -> Path:
     memory = open_memory()
-    memory.remember(episode(1, "alarm", cause="unfamiliar", thumbnail=b"\xff\xd8jpeg", before=(b"a", b"b"), after=(b"c",)))
+    memory.remember(
+        episode(1, "alarm", cause="unfamiliar", thumbnail=b"\xff\xd8jpeg", before=(b"a", b"b"), after=(b"c",))
+    )
     memory.remember(episode(2, "novel"))
     memory.close()
     return memory.folder

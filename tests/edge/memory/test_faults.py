@@ -151,7 +151,7 @@ def test_one_folder_one_process(open_memory: Open) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(open_memory: Open, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here first")
-    with pytest.raises(MemoryUnavailable, match="cannot be written .*choose a folder on a writable disk"):
+    with pytest.raises(MemoryUnavailable, match=r"cannot be written .*choose a folder on a writable disk"):
         open_memory(tmp_path / "file" / "memory")
 
 

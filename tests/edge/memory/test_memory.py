@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.clock import FakeClock, NS_PER_S
+from edge.clock import NS_PER_S, FakeClock
 from edge.memory import KINDS, BeliefCheckpoint, Episode, Memory, MemoryUnavailable, pooled
 from edge.memory import memory as module
 from edge.messages import Belief, MemoryCounts
@@ -108,6 +108,17 @@ def test_episodes_can_be_asked_for_by_kind_and_cause(open_memory: Open, episode:
     found = memory.episode(2)
     assert found is not None and found.kind == "novel"
     assert memory.episode(99) is None
+
+
+def test_two_versions_of_one_episode_in_a_batch_take_one_place(open_memory: Open, episode: Make) -> None:
+    memory = open_memory(max_episodes=3)
+    for number in range(3):
+        memory.remember(episode(number))
+    memory.flush()
+    first = episode(3)
+    newest = memory.remember(first)
+    memory.remember(replace(first, id=newest, after=(b"later",)))
+    assert [(kept.id, kept.after) for kept in memory.episodes()] == [(newest, (b"later",)), (3, ()), (2, ())]
 
 
 def test_an_episode_with_an_id_replaces_the_stored_one(open_memory: Open, episode: Make) -> None:

@@ -106,7 +106,7 @@ def test_a_gap_is_no_evidence_for_the_end_either() -> None:
 def test_the_same_frame_twice_changes_nothing() -> None:
     alarm, once = Alarm(RULE), Alarm(RULE)
     twice = [alarm.update(ODD, number // 2 * 100_000_000) for number in range(40)]
-    assert [onset for onset in twice[::2]] == [once.update(ODD, number * 100_000_000) for number in range(20)]
+    assert twice[::2] == [once.update(ODD, number * 100_000_000) for number in range(20)]
     assert not any(twice[1::2])
 
 

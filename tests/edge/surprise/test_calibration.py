@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -62,7 +63,9 @@ def test_extrapolated_p_values_are_of_the_right_order(law: str, allowed: float) 
             "uniform": lambda: draw.random(1000),
         }[law]()
         limit = fit_tail(scores).score_at(alpha)
-        true.append({"exponential": math.exp(-limit), "pareto": (1 + limit) ** -3.0, "uniform": max(0.0, 1 - limit)}[law])
+        true.append(
+            {"exponential": math.exp(-limit), "pareto": (1 + limit) ** -3.0, "uniform": max(0.0, 1 - limit)}[law]
+        )
     assert np.mean(true) <= allowed * alpha
 
 
@@ -75,7 +78,7 @@ def test_p_values_fall_with_the_score_and_stay_in_range(scores: list[float], que
     tail = fit_tail(np.array(scores))
     p_values = [tail.p_value(query) for query in sorted(queries)]
     assert all(0.0 < p <= 1.0 for p in p_values)
-    assert all(later <= earlier for earlier, later in zip(p_values, p_values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(p_values))
     below_all = tail.p_value(min(scores) - 1.0)
     assert below_all == 1.0
 

@@ -32,7 +32,9 @@ class Scene:
         expected, latent = self.places.copy(), self.latent()
         latent[5 % len(latent)] += np.float32(foreign)
         expected[5 % len(latent)] += np.float32(foreign + moved)
-        return Belief(latent, expected if predicted else None, latent[None], np.zeros((0, 0), np.float32), self.now_ns, 0)
+        return Belief(
+            latent, expected if predicted else None, latent[None], np.zeros((0, 0), np.float32), self.now_ns, 0
+        )
 
 
 def calibrated(scene: Scene, frames: int = 400, rule: AlarmRule | None = None, grid: bool = True) -> Surprise:
