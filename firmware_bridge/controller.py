@@ -65,7 +65,10 @@ class MotorController(Protocol):
         """Open the wire and shake hands. Raises BridgeError."""
 
     def arm(self, timeout_s: float = 1.0) -> None:
-        """Ask the device to let motors move; only after an explicit act of a person. Raises BridgeError with the reason."""
+        """Ask the device to let motors move; only after an explicit act of a person.
+
+        Raises BridgeError with the reason.
+        """
 
     def disarm(self) -> None:
         """Ramp to standstill and drop the permission to move."""
