@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UserError
+
 Array = NDArray[Any]
 
 
@@ -41,7 +43,7 @@ class EngineInfo:
     integer_gemms: int
 
 
-class EngineError(Exception):
+class EngineError(UserError):
     """The engine cannot be made or run; one sentence: what is wrong, where, what to do."""
 
 

@@ -1,0 +1,117 @@
+"""torch module in, clean FP32 ONNX graph out: the form that the quantizer and every runtime understand.
+
+Clean means: fixed shapes, opset 19, BatchNorm folded, one LayerNormalization operator per norm, every Linear a MatMul on
+a constant weight (K, N) followed by an Add, no leftovers of tracing. A Gemm with a float bias would keep onnxruntime from
+multiplying in integers, and the exporter's notes would carry file names of the machine it ran on.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+
+OPSET = 19
+"""The lowest with FP16 Q/DQ scales, and low enough for TensorRT 10.3 (up to 20)."""
+
+
+def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes."""
+    stream = io.BytesIO()
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                stream,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    model = onnx.load_from_string(stream.getvalue())
+    fold_transposes(model)
+    split_gemms(model)
+    strip_notes(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def fold_transposes(model: onnx.ModelProto) -> None:
+    """Store transposed weights transposed, in place: the exporter leaves a Transpose before a weight that is used twice."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "Transpose" or node.input[0] not in constants:
+            kept.append(node)
+            continue
+        order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+        turned = np.transpose(numpy_helper.to_array(constants[node.input[0]]), order)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(turned), node.output[0]))
+    _replace_nodes(graph, kept)
+    drop_unused_constants(graph)
+
+
+def split_gemms(model: onnx.ModelProto) -> None:
+    """Turn every Gemm on a constant weight into MatMul and Add, in place."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    rewritten: list[onnx.NodeProto] = []
+    for node in graph.node:
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        plain = not settings.get("transA", 0) and settings.get("alpha", 1.0) == settings.get("beta", 1.0) == 1.0
+        if node.op_type != "Gemm" or not plain or node.input[1] not in constants:
+            rewritten.append(node)
+            continue
+        weight = numpy_helper.to_array(constants[node.input[1]])
+        name = node.input[1]
+        if settings.get("transB", 0):
+            weight, name = weight.T, f"{name}_transposed"
+            if name not in constants:
+                constants[name] = numpy_helper.from_array(np.ascontiguousarray(weight), name)
+                graph.initializer.append(constants[name])
+        product = f"{node.output[0]}_product"
+        rewritten.append(helper.make_node("MatMul", [node.input[0], name], [product], name=node.name))
+        rewritten.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"))
+    _replace_nodes(graph, rewritten)
+    drop_unused_constants(graph)
+
+
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads, in place."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def strip_notes(model: onnx.ModelProto) -> None:
+    """Remove what says where and from which source lines a graph was made, and the types of inner tensors, in place."""
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    model.doc_string = graph.doc_string = model.producer_name = model.producer_version = ""
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

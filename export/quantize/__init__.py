@@ -1,0 +1,1 @@
+"""FP32 graph and scale table in, INT8 Q/DQ master graph out."""

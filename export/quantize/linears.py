@@ -1,0 +1,45 @@
+"""Which operators of a graph are Linear layers worth quantizing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+MIN_SIZE = 16
+"""Below this K or N an integer GEMM has nothing to gain, on a CPU or on tensor cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A MatMul on a constant weight. activation, weight: tensor names. weight is (K, N)."""
+
+    node: str
+    activation: str
+    weight: str
+    k: int
+    n: int
+
+
+def find_linears(model: onnx.ModelProto) -> list[Linear]:
+    """All Linears to quantize, in graph order. Products of two activations (attention) are never among them."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type != "MatMul" or node.input[0] in constants:
+            continue
+        weight = constants.get(node.input[1])
+        if weight is None or len(weight.dims) != 2 or min(weight.dims) < MIN_SIZE:
+            continue
+        found.append(Linear(node.name, node.input[0], weight.name, weight.dims[0], weight.dims[1]))
+    return found
+
+
+def with_outputs(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
+    """A copy in which inner ``tensors`` are outputs, for calibration to watch."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    present = {value.name for value in copy.graph.output}
+    inner = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    known = {value.name: value for value in (*inner.value_info, *inner.input)}
+    copy.graph.output.extend(known[name] for name in dict.fromkeys(tensors) if name not in present)
+    return copy

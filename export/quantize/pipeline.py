@@ -1,0 +1,39 @@
+"""Calibrate and quantize one graph: the steps every model family goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from calibration.activations import Method, ScaleTable, measure_ranges
+from export.quantize.linears import find_linears, with_outputs
+from export.quantize.qdq import write_qdq
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A master graph, the scales that are in it, and how many Linears carry them."""
+
+    model: bytes
+    table: ScaleTable
+    linears: int
+
+
+def quantize(
+    model: onnx.ModelProto,
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    made_from: str,
+    method: Method = "mse",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Quantized:
+    """FP32 graph and calibration inputs in, INT8 master graph out. Raises CalibrationError."""
+    linears = find_linears(model)
+    watched = list(dict.fromkeys(linear.activation for linear in linears))
+    observed = with_outputs(model, watched).SerializeToString()
+    table = measure_ranges(observed, watched, batches, made_from=made_from, method=method, progress=progress)
+    return Quantized(write_qdq(model, table).SerializeToString(), table, len(linears))

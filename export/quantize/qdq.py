@@ -1,0 +1,72 @@
+"""Write the scales into the graph as QuantizeLinear and DequantizeLinear nodes: the one master graph for all dialects.
+
+Activations: per tensor, symmetric int8, zero point 0. Weights: per output channel, symmetric int8 in [-127, 127], stored
+as int8. Only Linears; residual adds, norms, GELU, softmax and attention products stay in float.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from calibration.activations import LEVELS, ScaleTable
+from edge.engines.onnx_file import ACTIVATION_ZERO_POINT
+from export.onnx_graphs import drop_unused_constants
+from export.quantize.linears import find_linears
+
+DEAD_CHANNEL_SCALE = 2.0**-14
+"""For channels whose weights are all zero: runtimes refuse a scale of 0, and FP16 flushes anything smaller."""
+
+
+def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(K, N) float32 -> (K, N) int8 in [-127, 127] and one scale per column, float32 (N,)."""
+    amax = np.abs(weight).max(axis=0)
+    scale = np.where(amax > 0, amax / LEVELS, DEAD_CHANNEL_SCALE).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -LEVELS, LEVELS).astype(np.int8), scale
+
+
+def write_qdq(model: onnx.ModelProto, table: ScaleTable) -> onnx.ModelProto:
+    """A copy of an FP32 graph with every Linear that the table has a scale for quantized."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = copy.graph
+    chosen = {linear.node: linear for linear in find_linears(copy) if linear.activation in table.tensors}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    new: dict[str, onnx.TensorProto] = {}
+    done: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+
+    def constant(name: str, value: NDArray[np.generic]) -> str:
+        new.setdefault(name, numpy_helper.from_array(value, name))
+        return name
+
+    for node in graph.node:
+        linear = chosen.get(node.name)
+        if linear is not None:
+            zero = constant(ACTIVATION_ZERO_POINT, np.array(0, np.int8))
+            x, w = linear.activation, linear.weight
+            if x not in done:
+                scale = constant(f"{x}_scale", np.array(table.tensors[x].scale, np.float32))
+                nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [f"{x}_quantized"], f"{x}_q"))
+                nodes.append(
+                    helper.make_node("DequantizeLinear", [f"{x}_quantized", scale, zero], [f"{x}_dequantized"], f"{x}_dq")
+                )
+            if w not in done:
+                integers, scales = quantize_weight(numpy_helper.to_array(constants[w]))
+                named = [
+                    constant(f"{w}_int8", integers),
+                    constant(f"{w}_scale", scales),
+                    constant(f"zero_points_{linear.n}", np.zeros(linear.n, np.int8)),
+                ]
+                nodes.append(helper.make_node("DequantizeLinear", named, [f"{w}_dequantized"], f"{w}_dq", axis=1))
+            done |= {x, w}
+            node = helper.make_node("MatMul", [f"{x}_dequantized", f"{w}_dequantized"], list(node.output), node.name)
+        nodes.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    graph.initializer.extend(new.values())
+    drop_unused_constants(graph)
+    onnx.checker.check_model(copy, full_check=True)
+    return copy

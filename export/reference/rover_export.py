@@ -1,0 +1,323 @@
+"""Export the rover: ``python -m export.reference.rover_export --weights build/rover/rover.pt --out edge/bundles/rover``.
+
+torch weights -> FP32 graphs -> calibration on the simulator's pictures and on rollouts -> INT8 graphs -> a report of what
+quantization cost, on pictures that calibration has not seen -> bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from calibration.activations import ScaleTable
+from edge.bundle import (
+    FORMAT,
+    Action,
+    Bundle,
+    GoalCost,
+    Graph,
+    Graphs,
+    LatentShape,
+    Manifest,
+    Part,
+    Picture,
+    Timing,
+    signatures,
+)
+from edge.engines.engine import Engine
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.errors import UserError
+from edge.messages import Floats
+from edge.worlds.arena import ArenaPainter
+from edge.worlds.rover import SPEC, STEP_S, random_actions, random_pose
+from export.onnx_graphs import to_onnx
+from export.package import write_bundle
+from export.quantize.pipeline import Quantized, quantize
+from export.reference.rover_data import Footage, record
+from export.reference.rover_graphs import EncoderGraph, PredictorGraph, RolloutGraph, example_inputs
+from export.reference.rover_model import RoverModel
+from export.verify import latent_report, plan_report, rollout_report
+
+CALIBRATION_SEED = 3
+VERIFICATION_SEED = 4
+"""Footage of its own for each purpose; rover_data has the seeds of training and validation."""
+NEAR_M = 0.05
+NEAR_RAD = np.deg2rad(10.0)
+REACHED_QUANTILE = 0.9
+
+Feed = dict[str, NDArray[Any]]
+
+
+def load_model(path: Path) -> RoverModel:
+    """The model from a state dictionary, or from a training checkpoint. Raises UserError."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        model = RoverModel()
+        model.load_state_dict(saved.get("model", saved))
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read ({error.strerror}): give the file that rover_train wrote") from None
+    except Exception as error:  # noqa: BLE001 - torch raises half a dozen types for a file that is not what it expects
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"weights {path} do not fit the rover's model ({reason}): give the file that rover_train wrote") from None
+    return model.eval()
+
+
+def export_graphs(model: RoverModel, candidates: int, horizon: int) -> dict[Part, onnx.ModelProto]:
+    """The three FP32 graphs."""
+    inputs = example_inputs(model, candidates, horizon)
+    return {
+        "encoder": to_onnx(EncoderGraph(model), inputs["encoder"], ["latent"]),
+        "predictor": to_onnx(PredictorGraph(model), inputs["predictor"], ["predicted"]),
+        "rollout": to_onnx(RolloutGraph(model), inputs["rollout"], ["distance"]),
+    }
+
+
+def run(engine: Engine, feed: Feed) -> Floats:
+    """One call of a graph with a single output, which is copied."""
+    for name, values in feed.items():
+        engine.input(name)[...] = values
+    engine.enqueue()
+    engine.wait()
+    return engine.output(next(iter(engine.outputs))).copy()
+
+
+def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
+    """Pictures (E, T, H, W, 3) -> latents (E, T, 1, D)."""
+    e, t = pictures.shape[:2]
+    flat = [run(engine, {"picture": p[None]})[0] for p in pictures.reshape(-1, *pictures.shape[2:])]
+    return np.stack(flat).reshape(e, t, *flat[0].shape)
+
+
+def plan_actions(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
+    """Plans as planners try them: half of them babbling, a quarter white noise, a quarter at the extremes. (N, K, 2)."""
+    babbling = random_actions(rng, candidates, horizon)
+    white = rng.uniform(-1.0, 1.0, babbling.shape)
+    extreme = np.sign(random_actions(rng, candidates, horizon))
+    kind = rng.integers(0, 4, size=(candidates, 1, 1))
+    return np.where(kind == 0, white, np.where(kind == 1, extreme, babbling)).astype(np.float32)
+
+
+def predictor_feeds(rng: np.random.Generator, predictor: Engine, latents: Floats, actions: Floats) -> Iterator[Feed]:
+    """Inputs of the predictor over its own rollouts: real windows first, then ever more of its own predictions."""
+    context_length = predictor.inputs["context"].shape[1]
+    for episode in range(len(latents)):
+        window = latents[episode, :context_length]
+        commanded = actions[episode, :context_length].copy()
+        for step in range(context_length, 2 * latents.shape[1]):
+            feed = {"context": window[None], "actions": commanded[None]}
+            yield feed
+            window = np.concatenate([window[1:], run(predictor, feed)])
+            upcoming = actions[episode, step] if step < actions.shape[1] else np.sign(rng.uniform(-1, 1, 2))
+            commanded = np.concatenate([commanded[1:], upcoming[None]]).astype(np.float32)
+
+
+def rollout_feeds(
+    rng: np.random.Generator, latents: Floats, actions: Floats, shape: tuple[int, int], context: int, count: int
+) -> Iterator[Feed]:
+    """States and goals from the footage with plans as planners try them. shape: (N, K)."""
+    episodes, steps = latents.shape[:2]
+    for _ in range(count):
+        episode, start = int(rng.integers(episodes)), int(rng.integers(steps - context + 1))
+        goal = latents[int(rng.integers(episodes)), int(rng.integers(steps))]
+        yield {
+            "context": latents[episode, start : start + context][None],
+            "past_actions": actions[episode, start : start + context - 1][None],
+            "actions": plan_actions(rng, *shape),
+            "goal": goal[None],
+        }
+
+
+def nearness(encoder: Engine, pairs: int, seed: int) -> tuple[Floats, Floats]:
+    """Goal costs between pictures of poses within NEAR_M and NEAR_RAD of each other, and between poses 2 to 3 times as
+    far apart in place or heading; noise and light differ in every picture. Each (pairs,)."""
+    rng = np.random.default_rng(seed)
+    painter = ArenaPainter(seed)
+    _, height, width, _ = encoder.inputs["picture"].shape
+
+    def look(pose: NDArray[np.float64]) -> Floats:
+        full = painter.paint(pose, float(rng.uniform(0.9, 1.1)))
+        return run(encoder, {"picture": cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)[None]})
+
+    costs = np.empty((2, pairs), np.float32)
+    for index, pose in enumerate(random_pose(rng, pairs)):
+        here = look(pose)
+        for far in (0, 1):
+            reach = np.sqrt(rng.uniform(0, 1)) if not far else rng.uniform(2.0, 3.0)
+            bearing = rng.uniform(-np.pi, np.pi)
+            away = reach * np.array([np.cos(bearing), np.sin(bearing)])
+            turn = rng.uniform(-1, 1) if not far else rng.choice([-1, 1]) * rng.uniform(2.0, 3.0)
+            other = pose + np.array([*(away * NEAR_M), turn * NEAR_RAD])
+            margin = SPEC.body_radius
+            other[:2] = np.clip(other[:2], margin, np.array([SPEC.arena_width, SPEC.arena_height]) - margin)
+            costs[far, index] = np.square(look(other) - here).mean()
+    return costs[0], costs[1]
+
+
+def export_rover(
+    model: RoverModel,
+    out: Path,
+    *,
+    made_from: str,
+    candidates: int = 192,
+    horizon: int = 15,
+    reached_cost: float | None = None,
+    with_fp32: bool = False,
+    episodes: int = 24,
+    say: Callable[[str], None] = lambda line: None,
+) -> Bundle:
+    """The whole way from a torch model to a bundle at ``out``. reached_cost: None measures it. with_fp32: put the graphs
+    from before quantization in as well, some 12 MB. episodes: of 16 frames, to calibrate on and to verify on, each.
+    Raises UserError."""
+    context = model.spec.window
+    say("writing the FP32 graphs")
+    graphs = export_graphs(model, candidates, horizon)
+    fp32 = {part: graph.SerializeToString() for part, graph in graphs.items()}
+    exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
+
+    footage = record(episodes, 16, CALIBRATION_SEED)
+    flat = footage.pictures.reshape(-1, *footage.pictures.shape[2:])
+    source = f"{episodes} simulated episodes of 16 frames, seed {CALIBRATION_SEED}"
+    quantized: dict[Part, Quantized] = {}
+    say("calibrating the encoder")
+    quantized["encoder"] = quantize(graphs["encoder"], ({"picture": p[None]} for p in flat), made_from=source)
+    encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
+    latents = encode(encoder, footage.pictures)  # as the predictor will meet them: from the quantized encoder
+    rng = np.random.default_rng(CALIBRATION_SEED)
+    say("calibrating the predictor")
+    feeds = predictor_feeds(rng, exact["predictor"], latents, footage.actions)
+    quantized["predictor"] = quantize(graphs["predictor"], feeds, made_from=f"own rollouts on {source}")
+    say("calibrating the rollout")
+    plans = rollout_feeds(rng, latents, footage.actions, (candidates, horizon), context, episodes)
+    quantized["rollout"] = quantize(graphs["rollout"], plans, made_from=f"plans on {source}")
+
+    say("verifying on pictures that calibration has not seen")
+    engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
+    report = _verify(exact, engines, record(episodes, 16, VERIFICATION_SEED), (candidates, horizon), context)
+    report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
+    report["verified_on"] = f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}"
+
+    near, far = nearness(encoder, 300, VERIFICATION_SEED)
+    chosen = float(np.quantile(near, REACHED_QUANTILE)) if reached_cost is None else reached_cost
+    explained = (
+        f"{np.mean(near <= chosen):.0%} of pictures within {NEAR_M * 100:.0f} cm and {np.rad2deg(NEAR_RAD):.0f} degrees of "
+        f"the goal cost at most this, and {np.mean(far <= chosen):.0%} of those 2 to 3 times as far off in both "
+        f"(simulator, {len(near)} pairs, noise and light differ)"
+    )
+
+    def graph(part: Part) -> Graph:
+        inputs, outputs = expected[part]
+        return Graph(f"{part}.onnx", inputs, outputs, f"{part}.fp32.onnx" if with_fp32 else None)
+
+    wheel = SPEC.max_wheel_speed
+    spec = model.spec
+    manifest = Manifest(
+        format=FORMAT,
+        name="rover",
+        version="1",
+        kind="robot",
+        made_from=made_from,
+        made_by=f"latentloop {_own_version()}, torch {torch.__version__}",
+        licence="Apache-2.0",
+        picture=Picture(spec.height, spec.width),
+        latent=LatentShape(1, spec.latent),
+        time=Timing(STEP_S, context),
+        actions=(Action("left_wheel", "rad/s", -wheel, wheel), Action("right_wheel", "rad/s", -wheel, wheel)),
+        goal=GoalCost("latent_mse", chosen, horizon, candidates, explained),
+        graphs=Graphs(Graph("", (), ()), Graph("", (), ())),
+        files={},
+        int8=report,
+    )
+    expected = signatures(manifest)
+    manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor"), graph("rollout")))
+    contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
+    contents |= {f"calibration/{part}.scales.json": _table_bytes(q.table) for part, q in quantized.items()}
+    if with_fp32:
+        contents |= {f"{part}.fp32.onnx": data for part, data in fp32.items()}
+    return write_bundle(out, manifest, contents)
+
+
+def _verify(
+    exact: dict[Part, OnnxRuntimeEngine],
+    engines: dict[Part, OnnxRuntimeEngine],
+    footage: Footage,
+    shape: tuple[int, int],
+    context: int,
+) -> dict[str, Any]:
+    rng = np.random.default_rng(VERIFICATION_SEED)
+    latents = encode(exact["encoder"], footage.pictures)
+    report: dict[str, Any] = {"encoder": latent_report(latents, encode(engines["encoder"], footage.pictures))}
+
+    def imagine(engine: Engine) -> Floats:
+        """Open loop from every episode's first frames to its end: (E, T - C, 1, D)."""
+        imagined = []
+        for seen, actions in zip(latents, footage.actions, strict=True):
+            window = seen[:context]
+            future = []
+            for step in range(context, len(seen)):
+                commanded = actions[step - context : step]
+                future.append(run(engine, {"context": window[None], "actions": commanded[None]})[0])
+                window = np.concatenate([window[1:], future[-1][None]])
+            imagined.append(future)
+        return np.asarray(imagined, dtype=np.float32)
+
+    report["predictor"] = rollout_report(imagine(exact["predictor"]), imagine(engines["predictor"]), latents[:, context:])
+    feeds = list(rollout_feeds(rng, latents, footage.actions, shape, context, 100))
+    report["planner"] = plan_report(
+        np.stack([run(exact["rollout"], feed)[:, -1] for feed in feeds]),
+        np.stack([run(engines["rollout"], feed)[:, -1] for feed in feeds]),
+    )
+    return report
+
+
+def _table_bytes(table: ScaleTable) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n"
+
+
+def _own_version() -> str:
+    try:
+        return version("latentloop")
+    except PackageNotFoundError:  # run from the source tree
+        return "from source"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export.reference.rover_export", description=__doc__)
+    parser.add_argument("--weights", type=Path, default=Path("build/rover/rover.pt"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("edge/bundles/rover"), help="default: %(default)s")
+    parser.add_argument("--candidates", type=int, default=192, help="plans per call of the planner (default: %(default)s)")
+    parser.add_argument("--horizon", type=int, default=15, help="steps per plan (default: %(default)s)")
+    parser.add_argument("--reached-cost", type=float, help="cost at which a goal counts as reached (default: measured)")
+    parser.add_argument("--fp32", action="store_true", help="put the graphs from before quantization in as well (12 MB)")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        bundle = export_rover(
+            load_model(given.weights),
+            given.out,
+            made_from=f"{given.weights.name}, trained by export.reference.rover_train",
+            candidates=given.candidates,
+            horizon=given.horizon,
+            reached_cost=given.reached_cost,
+            with_fp32=given.fp32,
+            say=lambda line: print(line, flush=True),
+        )
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"wrote {bundle.folder}: {msgspec.json.format(msgspec.json.encode(bundle.manifest.int8), indent=1).decode()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
