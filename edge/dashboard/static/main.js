@@ -37,16 +37,17 @@ function setLink(kind, word) {
 function showState(message) {
   const session = controls.session;
   if (!session) return;
-  const { key, word, reason } = headline(message, session.has_motors);
+  const { key, word, reason, alarmed } = headline(message, session.has_motors);
   const still = message.tick_age_ms > session.stale_ms;
   document.querySelector(".state").dataset.state = key;
+  document.querySelector(".state").classList.toggle("alarmed", alarmed);
   $("state-icon").setAttribute("href", `#i-${key}`);
   if ($("state-word").textContent !== word) $("state-word").textContent = word;
   if ($("reason").textContent !== capital(reason)) $("reason").textContent = capital(reason);
   document.title = `${word} · ${session.title}`;
-  // Spoken when the state changes, not whenever a number in the reason does.
-  if (spoken !== word) {
-    spoken = word;
+  // Spoken when the state changes or an alarm begins or ends, not whenever a number in the reason does.
+  if (spoken !== `${word} ${alarmed}`) {
+    spoken = `${word} ${alarmed}`;
     $("announce").textContent = `${word}. ${capital(reason)}`;
   }
   $("rate").textContent = message.rate_hz && !still ? `${message.rate_hz.toFixed(1)} Hz` : "";

@@ -31,7 +31,11 @@ export function cause(name) {
 export function headline(message, hasMotors) {
   const alarmed = Boolean(message.surprise && message.surprise.alarmed);
   if (hasMotors) {
-    return { key: message.state, word: STATES[message.state] || message.state, reason: message.reason, alarmed };
+    // A camera fault is in the supervisor's own reason; a surprise is not, because the robot may go on.
+    const parts = alarmed && !message.faults.length ? [`Alarm: ${cause(message.surprise.cause)}`] : [];
+    if (message.reason) parts.push(message.reason);
+    const word = STATES[message.state] || message.state;
+    return { key: message.state, word, reason: parts.join(" · "), alarmed };
   }
   if (message.faults.length) {
     return { key: "fault", word: "Camera fault", reason: list(message.faults.map(cause)), alarmed };
