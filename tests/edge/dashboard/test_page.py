@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, WebSocketRoute, expect, sync_playwright
 
 from edge.dashboard.app import STATIC
 from tests.conftest import unmet
@@ -28,8 +28,8 @@ FLAGS = [
     "--no-first-run",
     "--host-resolver-rules=MAP evil.test 127.0.0.1",
 ]
-LAPTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
+LAPTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,9 @@ def test_a_camera_alone_shows_its_alarm_and_heat_map_and_no_motors(start: Start,
     page.wait_for_function("() => document.getElementById('stage').classList.contains('alarmed')")
     expect(page.locator("#verdict")).to_have_text("Alarm: something unfamiliar is in view")
     assert painted(page, "#heat") > 5000
+    for size in (LAPTOP, PHONE):
+        page.set_viewport_size(size)
+        assert page.locator("#heat").bounding_box() == page.locator("#frame").bounding_box()
     white = """canvas => { const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
                let n = 0;
                for (let i = 0; i < data.length; i += 4) n += data[i + 2] > 240 && data[i + 3] > 200;
