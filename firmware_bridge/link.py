@@ -1,0 +1,90 @@
+"""Frames over one open serial port, with the counts of what went over it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import serial
+
+from firmware_bridge import framing, messages
+from firmware_bridge.framing import Decoder, Frame
+from firmware_bridge.messages import Message
+
+
+class LinkLost(Exception):
+    """The port is gone. The message says how it was noticed."""
+
+
+class Link:
+    """One open port. ``send`` may be called from any thread, ``receive`` from one."""
+
+    def __init__(self, port: serial.SerialBase) -> None:
+        self._port = port
+        self._decoder = Decoder(messages.SCHEMA_ID)
+        self._sending = threading.Lock()
+        self._seq = 0
+        self._heard: int | None = None
+        self.sent = 0
+        self.received = 0
+        self.bytes_received = 0
+        self.missed = 0
+        self.unsent = 0
+
+    @property
+    def crc_errors(self) -> int:
+        """Everything that arrived and was no frame."""
+        d = self._decoder
+        return d.crc_errors + d.cobs_errors + d.overruns + d.unknown
+
+    def send(self, message: Message, session: int, flags: int = 0, seq: int | None = None) -> int:
+        """Put one frame on the line and return its seq; blocks for 20 ms at most.
+
+        seq: that of an earlier frame, to repeat it. A frame that does not fit into the line's buffer is lost and
+        counted in ``unsent``. Raises LinkLost.
+        """
+        payload = message.pack()
+        with self._sending:
+            if seq is None:
+                seq = self._seq
+                self._seq = (self._seq + 1) & 0xFF
+            wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
+            try:
+                self._port.write(wire)
+                self.sent += 1
+            except serial.SerialTimeoutException:
+                self.unsent += 1
+            except (OSError, TypeError) as error:  # TypeError: pyserial's answer to a port closed meanwhile
+                raise LinkLost(f"writing failed ({error})") from None
+        return seq
+
+    def receive(self) -> list[tuple[Frame, int]]:
+        """The frames that came in, with their arrival in monotonic ns; waits 20 ms for the first byte.
+
+        Raises LinkLost.
+        """
+        try:
+            data = self._port.read(1)
+            arrived_ns = time.monotonic_ns()
+            waiting = self._port.in_waiting if data else 0
+            if waiting:
+                data += self._port.read(waiting)
+        except (OSError, TypeError) as error:
+            raise LinkLost(f"reading failed ({error})") from None
+        self.bytes_received += len(data)
+        frames = []
+        for frame in self._decoder.feed(data):
+            if frame.type < 0x80:
+                continue  # our own words, echoed by the line
+            self.received += 1
+            if self._heard is not None:
+                self.missed += (frame.seq - self._heard - 1) & 0xFF
+            self._heard = frame.seq
+            frames.append((frame, arrived_ns))
+        return frames
+
+    def close(self) -> None:
+        try:
+            self._port.close()
+        except OSError:
+            pass  # it was gone already
