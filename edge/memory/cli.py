@@ -8,15 +8,13 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from edge.memory import ledger
 from edge.memory.episode import KINDS, Episode
 from edge.memory.ledger import MemoryUnavailable
-
-Command = Callable[[argparse.Namespace], int]
 
 _EXAMPLES = """examples:
   latentloop memory list --folder ~/yard --kind alarm
@@ -51,15 +49,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     listing = actions.add_parser("list", parents=[shared], help="the newest episodes, newest first")
     listing.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (default: %(default)s)")
     listing.add_argument("--kind", choices=KINDS, help="only this kind")
-    listing.set_defaults(run=lambda args: _guarded(_list, args))
+    listing.set_defaults(run=_list)
 
     show = actions.add_parser("show", parents=[shared], help="one episode in full")
     show.add_argument("id", type=_positive, help="episode number")
     show.add_argument("--pictures", type=Path, metavar="DIR", help="write its pictures there as JPEG files")
-    show.set_defaults(run=lambda args: _guarded(_show, args))
+    show.set_defaults(run=_show)
 
     verify = actions.add_parser("verify", parents=[shared], help="check the whole file and every episode's checksum")
-    verify.set_defaults(run=lambda args: _guarded(_verify, args))
+    verify.set_defaults(run=_verify)
 
 
 def _usage(parser: argparse.ArgumentParser) -> int:
@@ -74,23 +72,19 @@ def _positive(text: str) -> int:
     return number
 
 
-def _guarded(command: Command, args: argparse.Namespace) -> int:
-    try:
-        return command(args)
-    except MemoryUnavailable as error:
-        print(f"latentloop memory: {error}", file=sys.stderr)
-        return 2
-    except sqlite3.Error as error:
-        print(
-            f"latentloop memory: {args.folder / ledger.FILE_NAME} cannot be read ({error}): "
-            "run 'latentloop memory verify' on it",
-            file=sys.stderr,
-        )
-        return 1
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(ledger.open_for_reading(folder)) as connection:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise MemoryUnavailable(
+                f"{folder / ledger.FILE_NAME} cannot be read ({error}): run 'latentloop memory verify' on it"
+            ) from None
 
 
 def _list(args: argparse.Namespace) -> int:
-    with contextlib.closing(ledger.open_for_reading(args.folder)) as connection:
+    with _reading(args.folder) as connection:
         episodes = ledger.read_episodes(connection, args.limit, args.kind)
     if args.json:
         print(json.dumps([_summary(episode) for episode in episodes], indent=2))
@@ -104,15 +98,12 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    with contextlib.closing(ledger.open_for_reading(args.folder)) as connection:
+    with _reading(args.folder) as connection:
         episode = ledger.read_episode(connection, args.id)
     if episode is None:
-        print(
-            f"latentloop memory: there is no readable episode {args.id} in {args.folder}: "
-            "'latentloop memory list' shows what there is",
-            file=sys.stderr,
+        raise MemoryUnavailable(
+            f"there is no readable episode {args.id} in {args.folder}: 'latentloop memory list' shows what there is"
         )
-        return 1
     written: list[str] = []
     if args.pictures is not None:
         try:
@@ -150,7 +141,7 @@ def _verify(args: argparse.Namespace) -> int:
     episodes = concepts = 0
     bundle = ""
     if not damage:
-        with contextlib.closing(ledger.open_for_reading(args.folder)) as connection:
+        with _reading(args.folder) as connection:
             unreadable = ledger.unreadable_episodes(connection)
             episodes = connection.execute("SELECT count(*) FROM episodes").fetchone()[0]
             concepts = connection.execute("SELECT coalesce(sum(number), 0) FROM concepts").fetchone()[0]
