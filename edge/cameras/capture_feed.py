@@ -100,6 +100,8 @@ class CaptureFeed:
             self._closing.wait(wait_s)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        if self.ring is None:
+            os.ftruncate(self._descriptor, 0)  # a predecessor may have died while making it
         last = -1 if self.ring is None else self.ring.last_sequence
         job = Job(
             source=self._source,
@@ -176,6 +178,7 @@ class CaptureFeed:
         elif said.event == "ended":
             self.ended = True
         elif said.event == "error":
+            self.detail = said.message  # before `failed`, which others look at first
             self.failed = said.final
             return said.message
         return ""

@@ -16,6 +16,7 @@ from edge.cameras.source import NO_GSTREAMER, Kind, Source, opencv_has_gstreamer
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.messages import Pixels
 
+DEVICE_TIMEOUT_S = 3
 NETWORK_TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 8000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 3000]
 
 
@@ -39,22 +40,24 @@ class Decoder(Protocol):
 
 
 class Video:
-    """A video file, by OpenCV. Times are the file's presentation timestamps."""
+    """A video file, by OpenCV. Times are the file's presentation timestamps. Raises CameraError if not even the first
+    picture can be decoded."""
 
     def __init__(self, path: str) -> None:
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
-            raise CameraError(f"{path} is not a video that this OpenCV can read: check it or re-encode it")
-        self._path = path
-        self._grabbed = 0
+            raise CameraError(f"{path} is not a video that OpenCV can read: check it with another program")
+        self._first = self._capture.grab()
+        if not self._first:
+            code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
+            self._capture.release()
+            raise CameraError(_undecodable(Path(path), code))
 
     def grab(self) -> bool:
-        if self._capture.grab():
-            self._grabbed += 1
+        if self._first:
+            self._first = False
             return True
-        if self._grabbed == 0:
-            raise CameraError(self._why_nothing())
-        return False
+        return self._capture.grab()
 
     def retrieve(self) -> Pixels | None:
         return _bgr(*self._capture.retrieve())
@@ -68,13 +71,6 @@ class Video:
 
     def close(self) -> None:
         self._capture.release()
-
-    def _why_nothing(self) -> str:
-        code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
-        if code.lower() in ("av01", "av1"):
-            name = Path(self._path).name
-            return f"{self._path} is AV1, which this OpenCV cannot decode: ffmpeg -i {name} -c:v libx264 h264-{name}"
-        return f"{self._path} is a {code or 'nameless'} video without one picture that can be decoded: re-encode it"
 
 
 class Folder:
@@ -148,13 +144,37 @@ _HOW_TO_CHECK = {
 def open_decoder(source: Source, fps: float) -> Decoder:
     """Blocks until the source is open. fps: for folders. Raises CameraError."""
     if source.kind is Kind.FILE:
-        return Video(source.target)
+        return _open_file(source.target)
     if source.kind is Kind.FOLDER:
         return Folder(source.target, fps)
     return Live(source)
 
 
+def _open_file(path: str) -> Decoder:
+    """OpenCV first; what it cannot decode (AV1 in its wheels) PyAV may, where the extra ``video`` is installed."""
+    try:
+        return Video(path)
+    except CameraError:
+        try:
+            from edge.cameras.pyav import PyavVideo
+        except ImportError:
+            pass
+        else:
+            return PyavVideo(path)
+        raise
+
+
+def _undecodable(path: Path, code: str) -> str:
+    if code.lower() in ("av01", "av1"):
+        return (
+            f"{path} is AV1, which this OpenCV cannot decode: install latentloop[video], or re-encode it with "
+            f"'ffmpeg -i {path.name} -c:v libx264 h264-{path.name}'"
+        )
+    return f"{path} is a {code or 'nameless'} video without one picture that can be decoded: re-encode it"
+
+
 def _open_device(path: str) -> cv2.VideoCapture:
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(DEVICE_TIMEOUT_S))
     number = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(path))
     capture = cv2.VideoCapture(int(number[1]) if number else path, cv2.CAP_V4L2)
     if capture.isOpened():

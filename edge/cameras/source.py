@@ -115,7 +115,7 @@ def _url(text: str) -> Source:
     if parts.scheme.lower() == "file":
         return _path(Path(parts.path))
     if parts.scheme.lower() not in URL_SCHEMES:
-        raise CameraError(f"a camera address begins with {_few(sorted(URL_SCHEMES))}://, not {parts.scheme}://")
+        raise CameraError(f"a camera address begins with rtsp://, rtsps://, http:// or https://, not {parts.scheme}://")
     if not host:
         raise CameraError(
             f"the camera address {_without_password(text)} names no host: write {parts.scheme}://HOST/PATH"
