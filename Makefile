@@ -44,7 +44,7 @@ $(VENV)/.device: pyproject.toml requirements.lock | $(BIN)/python
 	touch $@
 
 $(VENV)/.workstation: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) --editable '.[test,export]'
+	$(PIP) --editable '.[test,export,video]'
 	touch $(VENV)/.device $@
 
 $(VENV)/.uv: | $(BIN)/python
