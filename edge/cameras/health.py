@@ -5,7 +5,7 @@ Every number is here. Times are in seconds; a picture stands for the time since 
 
 | fault     | begins when                                                                  | ends when              |
 | --------- | ---------------------------------------------------------------------------- | ---------------------- |
-| no_frames | nothing new for 0.8 s, or 2.5 usual intervals if that is longer              | a new picture          |
+| no_frames | nothing new for 0.8 s, or 1.8 usual intervals if that is longer              | a new picture          |
 | black     | for 0.1 s: nothing above 24 and no two samples more than 4 apart (no signal) | 0.3 s without          |
 | white     | for 0.1 s: 98 % of the samples at 250 or more                                | 0.3 s without          |
 | covered   | for 0.3 s: no sharp detail, little structure (below) and not black or white  | 0.3 s without          |
@@ -34,7 +34,7 @@ from edge.clock import NS_PER_S
 from edge.messages import CameraFault, Floats, Pixels
 
 NO_FRAMES_S = 0.8
-NO_FRAMES_INTERVALS = 2.5
+NO_FRAMES_INTERVALS = 1.8
 LATE_S = 0.3
 LATE_INTERVALS = 1.5
 LATE_OFF_S = 0.3
@@ -136,9 +136,10 @@ class CameraHealth:
         self._resized = size != self._size
 
         samples = _samples(pixels)
-        low, high = int(samples.min()), int(samples.max())
+        low, high, _, _ = cv2.minMaxLoc(samples.reshape(samples.shape[0], -1))
         black = high <= BLACK_LEVEL and high - low <= BLACK_SPREAD
-        white = high >= WHITE_LEVEL and float((samples >= WHITE_LEVEL).mean()) >= WHITE_SHARE
+        bright = int(np.count_nonzero(samples >= WHITE_LEVEL)) if high >= WHITE_LEVEL else 0
+        white = bright >= WHITE_SHARE * samples.size
         look = _Look.at(samples)
         covered = not black and not white and self._usual.hidden_in(look)
         self._late.update(late, step_s)

@@ -55,6 +55,8 @@ def parse_source(text: str) -> Source:
             "the camera source is empty: give a video file, a folder of pictures, /dev/video0, an rtsp:// or http:// "
             "address, a GStreamer pipeline or world:PATH"
         )
+    if "\0" in text:
+        raise CameraError(f"the camera source {text!r} has a null character in it: remove it")
     if text.startswith("world:"):
         path = Path(text.removeprefix("world:")).absolute()
         return Source(Kind.WORLD, str(path), f"world:{path}")
