@@ -36,8 +36,9 @@ class ClockSync:
         """One TIME_REQ and TIME_RSP: host, device, device, host. An impossible one (negative round trip) is ignored."""
         rx_ns, tx_ns = device_rx_us * 1_000, device_tx_us * 1_000
         delay = (received_ns - sent_ns) - (tx_ns - rx_ns)
-        if delay < 0 or tx_ns < rx_ns:
+        if delay <= -_RESOLUTION_NS or tx_ns < rx_ns:
             return
+        delay = max(0, delay)
         offset = ((rx_ns - sent_ns) + (tx_ns - received_ns)) // 2
         self._exchanges.append(_Exchange(offset, delay // 2 + _RESOLUTION_NS, received_ns))
 

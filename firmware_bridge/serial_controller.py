@@ -136,10 +136,10 @@ class SerialController:
         Blocks timeout_s at most. Raises BridgeError: no such port, no permission, port in use, no latentloop firmware,
         wrong version, wrong axes, no answer.
         """
-        if self._threads:
-            return
         if self._closing.is_set():
             raise BridgeError(f"the link to {self._port} was closed: make a new one")
+        if self._threads:
+            return
         self._open(time.monotonic_ns() + int(timeout_s * 1e9))
         self._threads = [
             threading.Thread(target=self._keep_link, name="bridge-link", daemon=True),

@@ -632,7 +632,11 @@ def test_device_time_is_told_across_the_wrap(make_core: Callable[[int], AnyCore]
     for turn in range(3):
         bench.receive(bench.wire(TimeReq(42)))
         reply = bench.last(TimeRsp)
-        assert (reply.t_host_ns, reply.t_rx_us, reply.t_tx_us) == (42, start + turn * 1_000_000, start + turn * 1_000_000)
+        assert (reply.t_host_ns, reply.t_rx_us, reply.t_tx_us) == (
+            42,
+            start + turn * 1_000_000,
+            start + turn * 1_000_000,
+        )
         bench.run(1000)
 
 
