@@ -1,3 +1,5 @@
+"""Memories in folders that vanish, and episodes that follow from a number."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
