@@ -56,7 +56,8 @@ class ScaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             table = msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:
-            raise CalibrationError(f"scale table {path} cannot be read ({error.strerror}): run the calibration again") from None
+            reason = error.strerror
+            raise CalibrationError(f"scale table {path} cannot be read ({reason}): run the calibration again") from None
         except msgspec.DecodeError as error:
             raise CalibrationError(f"scale table {path} is not valid: {error}; run the calibration again") from None
         for name, tensor in table.tensors.items():
@@ -81,7 +82,7 @@ class MagnitudeHistogram:
         self.high = max(self.high, float(values.max()))
         top = max(-self.low, self.high, 2.0**-40)
         if not np.isfinite(top):
-            raise CalibrationError("an activation is not a finite number: check the checkpoint and the calibration data")
+            raise CalibrationError("an activation is not a finite number: check the checkpoint and the pictures")
         if self.limit == 0.0:
             self.limit = top * 1.01
         while top >= self.limit:

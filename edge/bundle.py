@@ -47,7 +47,7 @@ class Picture(_Table, frozen=True):
 
 
 class LatentShape(_Table, frozen=True):
-    """T and D of the latent. grid: [rows, columns] with rows * columns = tokens for patch latents, absent for a global one."""
+    """T and D of the latent. grid: rows and columns of patch latents, their product is T; absent for a global one."""
 
     tokens: int
     dim: int
@@ -90,7 +90,7 @@ class TensorSignature(_Table, frozen=True):
 
 
 class Graph(_Table, frozen=True):
-    """One ONNX file with fixed shapes. fp32: the file with the weights before quantization, when it is in the bundle."""
+    """One ONNX file with fixed shapes. fp32: the graph before quantization, when it is in the bundle."""
 
     file: str
     inputs: tuple[TensorSignature, ...]
@@ -107,7 +107,7 @@ class Graphs(_Table, frozen=True):
 
 
 class Manifest(_Table, frozen=True):
-    """Everything in ``bundle.toml``. files: path inside the bundle to lower-case sha256. int8: what quantization cost."""
+    """Everything in ``bundle.toml``. files: path in the bundle to lower-case sha256. int8: what quantization cost."""
 
     format: int
     name: str
@@ -178,10 +178,11 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     version = table.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise BundleError(
-            f"{where} has bundle format {version} and this version reads up to {FORMAT}: update latentloop or export it again"
+            f"{where} has bundle format {version} and this latentloop reads up to {FORMAT}: "
+            "update latentloop or export the bundle again"
         )
     if version != FORMAT:
-        raise BundleError(f"{where} has no valid 'format' (found {version!r}, expected {FORMAT}): export the bundle again")
+        raise BundleError(f"{where} has format {version!r} and it must be {FORMAT}: export the bundle again")
     try:
         return msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:

@@ -1,15 +1,15 @@
 """torch module in, clean FP32 ONNX graph out: the form that the quantizer and every runtime understand.
 
-Clean means: fixed shapes, opset 19, BatchNorm folded, one LayerNormalization operator per norm, every Linear a MatMul on
-a constant weight (K, N) followed by an Add, no leftovers of tracing. A Gemm with a float bias would keep onnxruntime from
-multiplying in integers, and the exporter's notes would carry file names of the machine it ran on.
+Clean means: fixed shapes, opset 19, BatchNorm folded, one LayerNormalization operator per norm, every Linear a MatMul
+on a constant weight (K, N) followed by an Add, no leftovers of tracing. A Gemm with a float bias would keep onnxruntime
+from multiplying in integers, and the exporter's notes would carry file names of the machine it ran on.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,36 +24,35 @@ OPSET = 19
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
     """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes."""
-    stream = io.BytesIO()
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            program = torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
-                stream,
                 input_names=list(inputs),
                 output_names=list(outputs),
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
     finally:
         quiet.setLevel(level)
-    model = onnx.load_from_string(stream.getvalue())
+    assert program is not None  # it is with dynamo=True and no file
+    model = program.model_proto
     fold_transposes(model)
     split_gemms(model)
+    order_gelus(model)
     strip_notes(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def fold_transposes(model: onnx.ModelProto) -> None:
-    """Store transposed weights transposed, in place: the exporter leaves a Transpose before a weight that is used twice."""
+    """Store transposed weights transposed, in place: the exporter leaves a Transpose before a weight used twice."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     kept: list[onnx.NodeProto] = []
@@ -86,11 +85,36 @@ def split_gemms(model: onnx.ModelProto) -> None:
             if name not in constants:
                 constants[name] = numpy_helper.from_array(np.ascontiguousarray(weight), name)
                 graph.initializer.append(constants[name])
-        product = f"{node.output[0]}_product"
+        biased = len(node.input) > 2 and node.input[2]
+        product = f"{node.output[0]}_product" if biased else node.output[0]
         rewritten.append(helper.make_node("MatMul", [node.input[0], name], [product], name=node.name))
-        rewritten.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"))
+        if biased:
+            rewritten.append(helper.make_node("Add", [product, biased], [node.output[0]], name=f"{node.name}_bias"))
     _replace_nodes(graph, rewritten)
     drop_unused_constants(graph)
+
+
+def order_gelus(model: onnx.ModelProto) -> None:
+    """Write x * (0.5 * (1 + erf)) as (x * (1 + erf)) * 0.5, in place: the order that onnxruntime fuses to a GELU."""
+    graph = model.graph
+    halves = {t.name for t in graph.initializer if not t.dims and numpy_helper.to_array(t) == 0.5}
+    maker = {output: node for node in graph.node for output in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    for last in graph.node:
+        if last.op_type != "Mul":
+            continue
+        for x, scaled in (tuple(last.input), tuple(last.input)[::-1]):
+            inner = maker.get(scaled)
+            if inner is None or inner.op_type != "Mul" or readers[scaled] != 1:
+                continue
+            half = next((name for name in inner.input if name in halves), None)
+            one_plus_erf = next((n for n in inner.input if n in maker and maker[n].op_type == "Add"), None)
+            if half is None or one_plus_erf is None:
+                continue
+            if any(name in maker and maker[name].op_type == "Erf" for name in maker[one_plus_erf].input):
+                inner.input[:] = [x, one_plus_erf]
+                last.input[:] = [scaled, half]
+                break
 
 
 def drop_unused_constants(graph: onnx.GraphProto) -> None:

@@ -24,9 +24,8 @@ class PackageError(UserError):
 def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
     """Write ``contents`` (path inside the bundle -> bytes) and the manifest, with ``files`` filled in, as ``folder``.
 
-    Everything is written and synced beside ``folder`` first, loaded back, and renamed into place last; on any failure the
-    bundle that was there stays as it was. Returns the bundle as loaded from its final place. Raises PackageError, and
-    BundleError if the manifest contradicts itself.
+    Everything is written and synced beside ``folder`` first, loaded back, and renamed into place last; on any failure
+    the bundle that was there stays as it was. Returns the bundle as loaded from its final place. Raises PackageError.
     """
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
     manifest = msgspec.structs.replace(manifest, files=hashes)

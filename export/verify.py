@@ -9,10 +9,10 @@ from edge.messages import Floats
 
 def latent_report(exact: Floats, quantized: Floats) -> dict[str, float]:
     """Latents (..., D): cosine (mean, worst) and relative error, ||a - b|| / ||a|| (mean, worst)."""
-    exact, quantized = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (exact, quantized))
-    norms = np.linalg.norm(exact, axis=1)
-    cosine = (exact * quantized).sum(axis=1) / (norms * np.linalg.norm(quantized, axis=1))
-    error = np.linalg.norm(exact - quantized, axis=1) / norms
+    a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (exact, quantized))
+    norms = np.linalg.norm(a, axis=1)
+    cosine = (a * b).sum(axis=1) / (norms * np.linalg.norm(b, axis=1))
+    error = np.linalg.norm(a - b, axis=1) / norms
     return _rounded(
         {
             "cosine": cosine.mean(),
@@ -24,8 +24,8 @@ def latent_report(exact: Floats, quantized: Floats) -> dict[str, float]:
 
 
 def rollout_report(exact: Floats, quantized: Floats, truth: Floats) -> dict[str, float]:
-    """Predictions (E, K, T, D) open loop. For the first, a middle and the last step: the mean squared difference of INT8 to
-    FP32, and the errors of both against what really came, all as shares of the latent variance."""
+    """Predictions (E, K, T, D) open loop. For the first, a middle and the last step: the mean squared difference of
+    INT8 to FP32, and the errors of both against what really came, all as shares of the latent variance."""
     variance = truth.var(axis=(0, 1)).mean()
     report: dict[str, float] = {}
     steps = exact.shape[1]
@@ -39,26 +39,27 @@ def rollout_report(exact: Floats, quantized: Floats, truth: Floats) -> dict[str,
 
 def plan_report(exact: Floats, quantized: Floats) -> dict[str, float]:
     """Costs (S, N) of the same N plans in S states. rank_correlation: Spearman's, mean and worst over states.
-    same_best: how often INT8 picks FP32's best plan. regret: how much dearer, by FP32's costs, INT8's pick is than FP32's
-    best, as a share of the spread between the best and the median plan (mean)."""
+    same_best: how often INT8 picks FP32's best plan. regret: how much dearer, by FP32's costs, INT8's pick is than
+    FP32's best, as a share of the spread between the best and the median plan (mean)."""
     correlations = [spearman(a, b) for a, b in zip(exact, quantized, strict=True)]
     best, picked = exact.argmin(axis=1), quantized.argmin(axis=1)
     state = np.arange(len(exact))
     spread = np.median(exact, axis=1) - exact[state, best]
     return _rounded(
         {
-            "rank_correlation": np.mean(correlations),
-            "worst_rank_correlation": np.min(correlations),
-            "same_best": np.mean(best == picked),
-            "regret": np.mean((exact[state, picked] - exact[state, best]) / np.maximum(spread, 1e-12)),
+            "rank_correlation": float(np.mean(correlations)),
+            "worst_rank_correlation": min(correlations),
+            "same_best": float(np.mean(best == picked)),
+            "regret": float(np.mean((exact[state, picked] - exact[state, best]) / np.maximum(spread, 1e-12))),
         }
     )
 
 
 def spearman(a: Floats, b: Floats) -> float:
     """Spearman's rank correlation of two vectors without ties (costs are continuous)."""
-    ranks = [np.argsort(np.argsort(x)).astype(np.float64) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    differences = a.argsort().argsort() - b.argsort().argsort()
+    count = len(a)
+    return 1.0 - 6.0 * float(np.square(differences).sum()) / (count * (count * count - 1))
 
 
 def _rounded(report: dict[str, float]) -> dict[str, float]:

@@ -22,9 +22,11 @@ class EngineSettings:
     precision: Precision = "int8"
 
 
-def load_engine(bundle: Bundle, part: Part, settings: EngineSettings = EngineSettings()) -> Engine:  # noqa: B008 - frozen
-    """Load one part of a bundle and check it against the manifest. Blocks for some 10 ms per MB. Raises EngineError, and
-    BundleError if the bundle has no such part."""
+def load_engine(bundle: Bundle, part: Part, settings: EngineSettings = EngineSettings()) -> Engine:
+    """Load one part of a bundle and check it against the manifest. Blocks: the rollout takes about a second.
+
+    Raises EngineError, and BundleError if the bundle has no such part.
+    """
     if settings.threads < 1:
         raise EngineError(f"engine threads are {settings.threads} and must be 1 or more: change the configuration")
     graph = bundle.graph(part)

@@ -1,8 +1,9 @@
 """The one contract behind which every inference runtime sits.
 
-An engine is one graph with fixed shapes and buffers that are allocated once. The caller writes into :meth:`Engine.input`,
-calls :meth:`Engine.enqueue`, may do something else, calls :meth:`Engine.wait` and reads :meth:`Engine.output`. A CPU
-runtime does the work inside ``enqueue``; a GPU runtime copies and launches there and synchronises in ``wait``.
+An engine is one graph with fixed shapes and buffers that are allocated once. The caller writes into
+:meth:`Engine.input`, calls :meth:`Engine.enqueue`, may do something else, calls :meth:`Engine.wait` and reads
+:meth:`Engine.output`. A CPU runtime does the work inside ``enqueue``; a GPU runtime copies and launches there and
+synchronises in ``wait``.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class EngineInfo:
     """What really runs, as found out after loading, never as hoped for.
 
     runtime: for people, e.g. ``"onnxruntime 1.32.0 cpu"``. precision: ``"int8"`` only if every quantized Linear of the
-    graph runs as an integer GEMM, else ``"fp32"`` or ``"mixed"``. quantized_linears: Linears that carry Q/DQ in the model
-    file. integer_gemms: integer GEMMs counted in the optimised graph that the runtime executes.
+    graph runs as an integer GEMM, else ``"fp32"`` or ``"mixed"``. quantized_linears: Linears that carry Q/DQ in the
+    model file. integer_gemms: integer GEMMs counted in the optimised graph that the runtime executes.
     """
 
     runtime: str

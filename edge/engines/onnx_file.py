@@ -1,4 +1,4 @@
-"""The few facts that the device needs from an ONNX file, read from its bytes: the onnx package is too heavy for the edge.
+"""The few facts that the device needs from an ONNX file, read from its bytes, without the onnx package.
 
 Only the protobuf wire format is understood, and of it only the fields named below (onnx.proto3): ModelProto.graph,
 GraphProto.node and .initializer, NodeProto.input, .output and .op_type, TensorProto.name, .data_type and .raw_data.
@@ -56,7 +56,7 @@ def nodes(model: bytes) -> list[Node]:
 
 
 def quantized_linears(model: bytes) -> int:
-    """How many MatMuls have both operands dequantized right before: the Linears that carry Q/DQ. Raises OnnxFileError."""
+    """How many MatMuls have both operands dequantized right before: the Linears that carry Q/DQ."""
     graph = nodes(model)
     dequantized = {node.outputs[0] for node in graph if node.op == "DequantizeLinear"}
     return sum(node.op == "MatMul" and dequantized.issuperset(node.inputs) for node in graph)
@@ -71,9 +71,9 @@ def integer_gemms(model: bytes) -> int:
 def with_unsigned_activations(model: bytes) -> bytes:
     """The x86 dialect of a master graph: activations uint8 with zero point 128 in place of int8 with zero point 0.
 
-    (q + 128) - 128 = q for every int8 q, so results are bit-identical, and onnxruntime on x86 has fast integer GEMMs only
-    for unsigned activations. Changes two bytes, the type and value of :data:`ACTIVATION_ZERO_POINT`; a graph without it
-    comes back as it is. Raises OnnxFileError if that initializer is not int8 0.
+    (q + 128) - 128 = q for every int8 q, so results are bit-identical, and onnxruntime on x86 has fast integer GEMMs
+    only for unsigned activations. Changes two bytes, the type and value of :data:`ACTIVATION_ZERO_POINT`; a graph
+    without it comes back as it is. Raises OnnxFileError if that initializer is not int8 0.
     """
     for start, end in _inside(model, *_graph(model), _INITIALIZER):
         fields = dict(_fields(model, start, end))

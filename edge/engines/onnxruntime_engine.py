@@ -25,9 +25,9 @@ FLOATING_FUSION = "MatMulAddFusion"
 class OnnxRuntimeEngine:
     """One graph in onnxruntime, inputs and outputs bound once to numpy buffers. Implements edge.engines.engine.Engine.
 
-    model: the bytes of an ONNX file. where: names it in errors. integers: False removes the Q/DQ nodes while loading, so
-    that the quantized weights run in float arithmetic. threads: for one operator. spinning: let idle threads burn CPU for
-    a little latency. disabled: graph optimisations to leave out; only tests change it. Raises EngineError.
+    model: the bytes of an ONNX file. where: names it in errors. integers: False removes the Q/DQ nodes while loading,
+    so that the quantized weights run in float arithmetic. threads: for one operator. spinning: let idle threads burn
+    CPU for a little latency. disabled: graph optimisations to leave out; only tests change it. Raises EngineError.
     """
 
     def __init__(
@@ -66,12 +66,9 @@ class OnnxRuntimeEngine:
                 gemms = onnx_file.integer_gemms(optimised.read_bytes())
         except onnx_file.OnnxFileError as error:
             raise EngineError(f"{where} is not a usable ONNX file: {error}; export the bundle again") from None
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own unrelated types, RuntimeError and OSError
+        except Exception as error:  # onnxruntime raises its own unrelated types, RuntimeError and OSError
             raise EngineError(f"onnxruntime {ort.__version__} cannot load {where}: {_first_line(error)}") from error
-        if gemms == 0:
-            precision = "fp32"
-        else:
-            precision = "int8" if gemms == quantized else "mixed"
+        precision = "fp32" if gemms == 0 else "int8" if gemms == quantized else "mixed"
         if integers and gemms != quantized:
             log.warning("%s: only %d of %d quantized Linears run in integers", where, gemms, quantized)
         self.info = EngineInfo(f"onnxruntime {ort.__version__} cpu", precision, quantized, gemms)
@@ -84,8 +81,8 @@ class OnnxRuntimeEngine:
         name, shape, kind = str(value.name), tuple(value.shape), _DTYPES.get(value.type)
         if kind is None or not all(isinstance(size, int) and size > 0 for size in shape):
             raise EngineError(
-                f"{self._where}: {name!r} is {value.type} {list(shape)} and an engine needs float32 or uint8 of fixed shape: "
-                "export the bundle again"
+                f"{self._where}: {name!r} is {value.type} {list(shape)} and an engine needs float32 or uint8 of "
+                "fixed shape: export the bundle again"
             )
         buffer = self._buffers[name] = np.zeros(shape, dtype=kind)
         bind = self._binding.bind_input if inward else self._binding.bind_output
@@ -107,7 +104,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"the engine for {self._where} was closed: load it again")
         try:
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # as above
             raise EngineError(f"onnxruntime failed while running {self._where}: {_first_line(error)}") from error
 
     def wait(self) -> None:

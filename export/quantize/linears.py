@@ -37,7 +37,8 @@ def find_linears(model: onnx.ModelProto) -> list[Linear]:
 
 def with_outputs(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
     """A copy in which inner ``tensors`` are outputs, for calibration to watch."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     present = {value.name for value in copy.graph.output}
     inner = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     known = {value.name: value for value in (*inner.value_info, *inner.input)}

@@ -1,7 +1,7 @@
 """Write the scales into the graph as QuantizeLinear and DequantizeLinear nodes: the one master graph for all dialects.
 
-Activations: per tensor, symmetric int8, zero point 0. Weights: per output channel, symmetric int8 in [-127, 127], stored
-as int8. Only Linears; residual adds, norms, GELU, softmax and attention products stay in float.
+Activations: per tensor, symmetric int8, zero point 0. Weights: per output channel, symmetric int8 in [-127, 127],
+stored as int8. Only Linears; residual adds, norms, GELU, softmax and attention products stay in float.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDAr
 
 def write_qdq(model: onnx.ModelProto, table: ScaleTable) -> onnx.ModelProto:
     """A copy of an FP32 graph with every Linear that the table has a scale for quantized."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     graph = copy.graph
     chosen = {linear.node: linear for linear in find_linears(copy) if linear.activation in table.tensors}
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -48,14 +49,13 @@ def write_qdq(model: onnx.ModelProto, table: ScaleTable) -> onnx.ModelProto:
             x, w = linear.activation, linear.weight
             if x not in done:
                 scale = constant(f"{x}_scale", np.array(table.tensors[x].scale, np.float32))
-                nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [f"{x}_quantized"], f"{x}_q"))
-                nodes.append(
-                    helper.make_node("DequantizeLinear", [f"{x}_quantized", scale, zero], [f"{x}_dequantized"], f"{x}_dq")
-                )
+                integers, floats = f"{x}_quantized", f"{x}_dequantized"
+                nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [integers], f"{x}_q"))
+                nodes.append(helper.make_node("DequantizeLinear", [integers, scale, zero], [floats], f"{x}_dq"))
             if w not in done:
-                integers, scales = quantize_weight(numpy_helper.to_array(constants[w]))
+                steps, scales = quantize_weight(numpy_helper.to_array(constants[w]))
                 named = [
-                    constant(f"{w}_int8", integers),
+                    constant(f"{w}_int8", steps),
                     constant(f"{w}_scale", scales),
                     constant(f"zero_points_{linear.n}", np.zeros(linear.n, np.int8)),
                 ]

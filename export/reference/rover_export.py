@@ -1,7 +1,7 @@
-"""Export the rover: ``python -m export.reference.rover_export --weights build/rover/rover.pt --out edge/bundles/rover``.
+"""Export the rover: ``python -m export.reference.rover_export --weights build/rover/rover.pt``.
 
-torch weights -> FP32 graphs -> calibration on the simulator's pictures and on rollouts -> INT8 graphs -> a report of what
-quantization cost, on pictures that calibration has not seen -> bundle.
+torch weights -> FP32 graphs -> calibration on the simulator's pictures and on rollouts -> INT8 graphs -> a report of
+what quantization cost, on pictures that calibration has not seen -> bundle.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ from export.onnx_graphs import to_onnx
 from export.package import write_bundle
 from export.quantize.pipeline import Quantized, quantize
 from export.reference.rover_data import Footage, record
-from export.reference.rover_graphs import EncoderGraph, PredictorGraph, RolloutGraph, example_inputs
+from export.reference.rover_graphs import EncoderGraph, PredictorGraph, example_inputs
 from export.reference.rover_model import RoverModel
+from export.reference.rover_rollout import rollout_graph
 from export.verify import latent_report, plan_report, rollout_report
 
 CALIBRATION_SEED = 3
@@ -61,25 +62,26 @@ Feed = dict[str, NDArray[Any]]
 
 def load_model(path: Path) -> RoverModel:
     """The model from a state dictionary, or from a training checkpoint. Raises UserError."""
+    advice = "give the file that rover_train wrote"
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         model = RoverModel()
         model.load_state_dict(saved.get("model", saved))
     except OSError as error:
-        raise UserError(f"weights {path} cannot be read ({error.strerror}): give the file that rover_train wrote") from None
+        raise UserError(f"weights {path} cannot be read ({error.strerror}): {advice}") from None
     except Exception as error:  # noqa: BLE001 - torch raises half a dozen types for a file that is not what it expects
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"weights {path} do not fit the rover's model ({reason}): give the file that rover_train wrote") from None
+        raise UserError(f"weights {path} do not fit the rover's model ({reason}): {advice}") from None
     return model.eval()
 
 
 def export_graphs(model: RoverModel, candidates: int, horizon: int) -> dict[Part, onnx.ModelProto]:
     """The three FP32 graphs."""
-    inputs = example_inputs(model, candidates, horizon)
+    inputs = example_inputs(model)
     return {
         "encoder": to_onnx(EncoderGraph(model), inputs["encoder"], ["latent"]),
         "predictor": to_onnx(PredictorGraph(model), inputs["predictor"], ["predicted"]),
-        "rollout": to_onnx(RolloutGraph(model), inputs["rollout"], ["distance"]),
+        "rollout": rollout_graph(model, candidates, horizon),
     }
 
 
@@ -89,7 +91,8 @@ def run(engine: Engine, feed: Feed) -> Floats:
         engine.input(name)[...] = values
     engine.enqueue()
     engine.wait()
-    return engine.output(next(iter(engine.outputs))).copy()
+    output: Floats = engine.output(next(iter(engine.outputs))).copy()
+    return output
 
 
 def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
@@ -100,7 +103,7 @@ def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
 
 
 def plan_actions(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
-    """Plans as planners try them: half of them babbling, a quarter white noise, a quarter at the extremes. (N, K, 2)."""
+    """Plans as planners try them: half babbling, a quarter white noise, a quarter at the extremes. (N, K, 2)."""
     babbling = random_actions(rng, candidates, horizon)
     white = rng.uniform(-1.0, 1.0, babbling.shape)
     extreme = np.sign(random_actions(rng, candidates, horizon))
@@ -139,8 +142,8 @@ def rollout_feeds(
 
 
 def nearness(encoder: Engine, pairs: int, seed: int) -> tuple[Floats, Floats]:
-    """Goal costs between pictures of poses within NEAR_M and NEAR_RAD of each other, and between poses 2 to 3 times as
-    far apart in place or heading; noise and light differ in every picture. Each (pairs,)."""
+    """Goal costs between pictures of poses within NEAR_M and NEAR_RAD of each other, and between poses 2 to 3 times
+    that far apart in both; noise and light differ in every picture. Each (pairs,)."""
     rng = np.random.default_rng(seed)
     painter = ArenaPainter(seed)
     _, height, width, _ = encoder.inputs["picture"].shape
@@ -176,9 +179,11 @@ def export_rover(
     episodes: int = 24,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
-    """The whole way from a torch model to a bundle at ``out``. reached_cost: None measures it. with_fp32: put the graphs
-    from before quantization in as well, some 12 MB. episodes: of 16 frames, to calibrate on and to verify on, each.
-    Raises UserError."""
+    """The whole way from a torch model to a bundle at ``out``.
+
+    reached_cost: None measures it. with_fp32: put the graphs from before quantization in as well, some 12 MB.
+    episodes: of 16 frames, to calibrate on and to verify on, each. Raises UserError.
+    """
     context = model.spec.window
     say("writing the FP32 graphs")
     graphs = export_graphs(model, candidates, horizon)
@@ -210,9 +215,9 @@ def export_rover(
     near, far = nearness(encoder, 300, VERIFICATION_SEED)
     chosen = float(np.quantile(near, REACHED_QUANTILE)) if reached_cost is None else reached_cost
     explained = (
-        f"{np.mean(near <= chosen):.0%} of pictures within {NEAR_M * 100:.0f} cm and {np.rad2deg(NEAR_RAD):.0f} degrees of "
-        f"the goal cost at most this, and {np.mean(far <= chosen):.0%} of those 2 to 3 times as far off in both "
-        f"(simulator, {len(near)} pairs, noise and light differ)"
+        f"cost of {np.mean(near <= chosen):.0%} of pictures within {NEAR_M * 100:.0f} cm and "
+        f"{np.rad2deg(NEAR_RAD):.0f} degrees of the goal, and of {np.mean(far <= chosen):.0%} of those 2 to 3 times "
+        f"as far off in both (simulator, {len(near)} pairs, noise and light differ)"
     )
 
     def graph(part: Part) -> Graph:
@@ -260,7 +265,7 @@ def _verify(
 
     def imagine(engine: Engine) -> Floats:
         """Open loop from every episode's first frames to its end: (E, T - C, 1, D)."""
-        imagined = []
+        futures = []
         for seen, actions in zip(latents, footage.actions, strict=True):
             window = seen[:context]
             future = []
@@ -268,10 +273,11 @@ def _verify(
                 commanded = actions[step - context : step]
                 future.append(run(engine, {"context": window[None], "actions": commanded[None]})[0])
                 window = np.concatenate([window[1:], future[-1][None]])
-            imagined.append(future)
-        return np.asarray(imagined, dtype=np.float32)
+            futures.append(future)
+        return np.asarray(futures, dtype=np.float32)
 
-    report["predictor"] = rollout_report(imagine(exact["predictor"]), imagine(engines["predictor"]), latents[:, context:])
+    imagined = (imagine(exact["predictor"]), imagine(engines["predictor"]))
+    report["predictor"] = rollout_report(*imagined, latents[:, context:])
     feeds = list(rollout_feeds(rng, latents, footage.actions, shape, context, 100))
     report["planner"] = plan_report(
         np.stack([run(exact["rollout"], feed)[:, -1] for feed in feeds]),
@@ -295,10 +301,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.reference.rover_export", description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("build/rover/rover.pt"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("edge/bundles/rover"), help="default: %(default)s")
-    parser.add_argument("--candidates", type=int, default=192, help="plans per call of the planner (default: %(default)s)")
+    parser.add_argument("--candidates", type=int, default=192, help="plans per call (default: %(default)s)")
     parser.add_argument("--horizon", type=int, default=15, help="steps per plan (default: %(default)s)")
     parser.add_argument("--reached-cost", type=float, help="cost at which a goal counts as reached (default: measured)")
-    parser.add_argument("--fp32", action="store_true", help="put the graphs from before quantization in as well (12 MB)")
+    parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization (12 MB)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:

@@ -1,11 +1,11 @@
-"""The rover's model in the shape of a bundle's three graphs: names, axes and order of docs/bundles.md."""
+"""The rover's encoder and predictor as a bundle wants them: names, axes and order of docs/bundles.md."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from export.reference.rover_model import Rollout, RoverModel
+from export.reference.rover_model import RoverModel
 
 
 class EncoderGraph(nn.Module):
@@ -32,29 +32,11 @@ class PredictorGraph(nn.Module):
         return y[:, -1:]
 
 
-class RolloutGraph(nn.Module):
-    """context (1, C, 1, D), past_actions (1, C - 1, A), actions (N, K, A), goal (1, 1, D) -> distance (N, K)."""
-
-    def __init__(self, model: RoverModel) -> None:
-        super().__init__()
-        self.rollout = Rollout(model.predictor)
-
-    def forward(self, context: Tensor, past_actions: Tensor, actions: Tensor, goal: Tensor) -> Tensor:
-        distance: Tensor = self.rollout(context[:, :, 0], past_actions, actions, goal[:, 0])[0]
-        return distance
-
-
-def example_inputs(model: RoverModel, candidates: int, horizon: int) -> dict[str, dict[str, Tensor]]:
-    """Zeros of the right shapes and dtypes for every graph, by part and input name."""
+def example_inputs(model: RoverModel) -> dict[str, dict[str, Tensor]]:
+    """Zeros of the right shapes and dtypes for both graphs, by part and input name."""
     spec = model.spec
     c, d, a = spec.window, spec.latent, spec.action
     return {
         "encoder": {"picture": torch.zeros(1, spec.height, spec.width, 3, dtype=torch.uint8)},
         "predictor": {"context": torch.zeros(1, c, 1, d), "actions": torch.zeros(1, c, a)},
-        "rollout": {
-            "context": torch.zeros(1, c, 1, d),
-            "past_actions": torch.zeros(1, c - 1, a),
-            "actions": torch.zeros(candidates, horizon, a),
-            "goal": torch.zeros(1, 1, d),
-        },
     }
