@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def unmet(need: str) -> None:
+def unmet(need: str) -> NoReturn:
     """Skip the running test for want of something; with LATENTLOOP_REQUIRE_DATA set, as on CI, it fails instead."""
     if os.environ.get("LATENTLOOP_REQUIRE_DATA"):
         pytest.fail(need, pytrace=False)
