@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from firmware_bridge import reference_process
 from firmware_bridge.controller import BridgeError
@@ -20,6 +21,7 @@ from firmware_bridge.controller import BridgeError
 log = logging.getLogger(__name__)
 
 FIRMWARE = Path(__file__).parent / "firmware"
+Kind = Literal["c", "python"]
 SOURCES = ("core.c", "frame.c", "ports/host/main.c")
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra")
 START_TIMEOUT_S = 10.0
@@ -31,7 +33,7 @@ class HostFirmware:
     port: path of its serial line. kind: "c" or "python". firmware: name and version. pid: of the process.
     """
 
-    def __init__(self, process: subprocess.Popen[str], port: str, kind: str, firmware: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: str, kind: Kind, firmware: str) -> None:
         self._process = process
         self.port = port
         self.kind = kind
@@ -56,7 +58,7 @@ class HostFirmware:
 
 
 def start(
-    plant: Path | None = None, link: Path | None = None, with_parent: bool = True, prefer: str = "c"
+    plant: Path | None = None, link: Path | None = None, with_parent: bool = True, prefer: Kind = "c"
 ) -> HostFirmware:
     """Start a firmware and wait until its port is there.
 
@@ -125,7 +127,7 @@ def build() -> Path:
     return binary
 
 
-def _command(prefer: str, plant: Path | None, link: Path | None, parent: int | None) -> tuple[list[str], str]:
+def _command(prefer: Kind, plant: Path | None, link: Path | None, parent: int | None) -> tuple[list[str], Kind]:
     options = ["--id", os.urandom(4).hex()]
     for name, value in (("--plant", plant), ("--link", link), ("--with-parent", parent)):
         if value is not None:

@@ -145,10 +145,9 @@ def run(boot_id: int, link: Path | None, plant: Path | None, parent: int | None)
 
 
 def _receive(line: int, core: Core, now_us: int) -> None:
+    """At most 1024 bytes per turn: a host that floods the line must not hold up the clock."""
     try:
-        while data := os.read(line, 256):
-            core.receive(data, now_us)
-            _transmit(line, core)
+        core.receive(os.read(line, 1024), now_us)
     except BlockingIOError:
         pass
 

@@ -359,7 +359,11 @@ class SerialController:
                     log.info("connected again to %s; not armed", self._port)
                 backoff_s = BACKOFF_S[0]
                 self._serve()
-            except (BridgeError, LinkLost) as error:
+            except Exception as error:
+                if not isinstance(error, (BridgeError, LinkLost)):
+                    log.exception(
+                        "the link to %s broke on a bug: it is made anew, it must not only look alive", self._port
+                    )
                 with self._lock:
                     if self._link is not None:
                         self._drop_link(self._link)

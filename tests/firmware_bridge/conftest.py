@@ -80,7 +80,7 @@ def start(firmware_cache: None, kind: str, plant: RecordingPlant, tmp_path: Path
 def controller(start: Starter, tmp_path: Path) -> Iterator[SerialController]:
     """A connected controller with a firmware of either kind and a recording plant behind it."""
     start()
-    controller = SerialController(str(tmp_path / "port"))
+    controller = SerialController(str(tmp_path / "port"), lease_s=0.5)  # the test machine may be busy
     controller.connect()
     yield controller
     controller.close()

@@ -169,7 +169,7 @@ def test_a_robot_with_more_axes() -> None:
     names = ("base", "shoulder", "elbow", "wrist", "hand", "thumb", "neck", "tail")
     board = Board(names, max_speed=(1000,) * 8, max_acceleration=(50_000,) * 8)
     with device(firmware(board)) as port:
-        controller = SerialController(port, names)
+        controller = SerialController(port, names, lease_s=0.5)
         controller.connect()
         controller.heartbeat(time.monotonic_ns() + 5 * 10**9, True)
         controller.arm()
@@ -185,7 +185,7 @@ def test_no_answer_to_arm_disarms() -> None:
         return None if lost else frame
 
     with device(firmware(change=deaf)) as port:
-        controller = SerialController(port)
+        controller = SerialController(port, lease_s=0.5)
         controller.connect()
         controller.heartbeat(time.monotonic_ns() + 5 * 10**9, True)
         with pytest.raises(BridgeError, match="no answer"):
@@ -205,7 +205,7 @@ def test_a_lost_answer_is_asked_for_again() -> None:
         return None
 
     with device(firmware(change=forgetful)) as port:
-        controller = SerialController(port)
+        controller = SerialController(port, lease_s=0.5)
         controller.connect()
         controller.heartbeat(time.monotonic_ns() + 5 * 10**9, True)
         controller.arm()

@@ -13,6 +13,7 @@ from firmware_bridge import generate, messages
 from firmware_bridge.board import ROVER
 from firmware_bridge.framing import CRC_BYTES, HEADER_BYTES, MAX_BODY
 from firmware_bridge.messages import KIND_BYTES, MAX_AXES, TO_DEVICE, TO_HOST, Message, SetNow, StateReport
+from tests.firmware_bridge.test_framing import VECTORS
 
 ALL = TO_DEVICE + TO_HOST
 
@@ -98,3 +99,5 @@ def test_the_document_is_up_to_date() -> None:
         for member in enum:
             if member is not messages.State.OFFLINE:
                 assert f"| {member.value} | {member.name} |" in document, member
+    for _, _, _, wire in VECTORS:
+        assert f"`{wire}`" in document

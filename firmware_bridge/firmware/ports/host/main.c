@@ -94,12 +94,9 @@ static void transmit(int line, fb_core *core)
 
 static void receive(int line, fb_core *core, uint32_t now_us)
 {
-    uint8_t bytes[256];
-    ssize_t length;
-    while ((length = read(line, bytes, sizeof bytes)) > 0) {
-        fb_receive(core, bytes, (size_t)length, now_us);
-        transmit(line, core);
-    }
+    uint8_t bytes[1024]; /* no more per turn: a host that floods the line must not hold up the clock */
+    ssize_t length = read(line, bytes, sizeof bytes);
+    if (length > 0) fb_receive(core, bytes, (size_t)length, now_us);
 }
 
 /* -- the motors -------------------------------------------------------------------------------------------------- */
