@@ -78,11 +78,11 @@ class MagnitudeHistogram:
 
     def add(self, values: NDArray[Any]) -> None:
         """Count values. Raises CalibrationError if one is not a finite number."""
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
-        top = max(-self.low, self.high, 2.0**-40)
-        if not np.isfinite(top):
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(high - low):
             raise CalibrationError("an activation is not a finite number: check the checkpoint and the pictures")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        top = max(-self.low, self.high, 2.0**-40)
         if self.limit == 0.0:
             self.limit = top * 1.01
         while top >= self.limit:

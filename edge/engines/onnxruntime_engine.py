@@ -48,7 +48,6 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         entries = {
             "session.intra_op.allow_spinning": str(int(spinning)),
-            "session.set_denormal_as_zero": "1",
             "optimization.disable_specified_optimizers": ";".join(disabled),
         }
         if not integers:

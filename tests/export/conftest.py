@@ -1,0 +1,53 @@
+"""One export of a small-planned rover with random weights, shared by the tests of this folder: tracing takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from edge.bundle import Bundle
+from export.reference.rover_export import export_rover
+from export.reference.rover_model import Block, RoverModel
+
+CANDIDATES, HORIZON = 8, 4
+
+
+class Exported(NamedTuple):
+    model: RoverModel
+    bundle: Bundle
+
+
+def random_model() -> RoverModel:
+    """Random weights of which every one matters: those that training starts at zero are drawn too."""
+    torch.manual_seed(0)
+    model = RoverModel().eval()
+    for block in model.predictor.blocks:
+        assert isinstance(block, Block)
+        nn.init.normal_(block.modulation.weight, std=0.05)
+        nn.init.normal_(block.modulation.bias, std=0.2)
+        nn.init.normal_(block.lag_bias)
+    norm = model.encoder.batch_norm
+    for statistics in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+        nn.init.uniform_(statistics, 0.5, 1.5)
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    torch.set_num_threads(1)
+    model = random_model()
+    out: Path = tmp_path_factory.mktemp("bundles") / "rover"
+    bundle = export_rover(
+        model,
+        out,
+        made_from="random weights",
+        candidates=CANDIDATES,
+        horizon=HORIZON,
+        with_fp32=True,
+        episodes=2,
+    )
+    return Exported(model, bundle)
