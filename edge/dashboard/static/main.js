@@ -43,7 +43,7 @@ function showState(message) {
   document.querySelector(".state").classList.toggle("alarmed", alarmed);
   $("state-icon").setAttribute("href", `#i-${key}`);
   if ($("state-word").textContent !== word) $("state-word").textContent = word;
-  if ($("reason").textContent !== capital(reason)) $("reason").textContent = capital(reason);
+  if ($("reason").textContent !== capital(reason)) $("reason").textContent = $("reason").title = capital(reason);
   document.title = `${word} · ${session.title}`;
   // Spoken when the state changes or an alarm begins or ends, not whenever a number in the reason does.
   if (spoken !== `${word} ${alarmed}`) {

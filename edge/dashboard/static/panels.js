@@ -183,6 +183,10 @@ export class Panels {
   motors(motors, command) {
     if (!motors) {
       write($("motor-state"), "No telemetry");
+      $("motor-state").classList.add("bad");
+      write($("firmware"), "");
+      cells($("motor-rows"), 0, 4);
+      facts($("link-counts"), []);
       return;
     }
     write($("firmware"), motors.firmware);

@@ -19,9 +19,7 @@ PAST_TICKS = 235
 class Live:
     """A dashboard with its operator and its loop."""
 
-    def __init__(
-        self, token_path: Path, operator: RecordingOperator | None, port: int = 0, host: str = "127.0.0.1"
-    ) -> None:
+    def __init__(self, token_path: Path, operator: RecordingOperator | None, port: int = 0, host: str = "127.0.0.1") -> None:
         self.token_path = token_path
         self.operator = operator
         self.dashboard = Dashboard(

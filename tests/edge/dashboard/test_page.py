@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, WebSocketRoute, expect, sync_playwright
 
+from edge.clock import MonotonicClock
 from edge.dashboard.app import STATIC
+from edge.messages import RobotState, Tick
 from tests.conftest import unmet
 from tests.edge.dashboard.conftest import Live, Start
 from tests.edge.dashboard.synthetic_ticks import RecordingOperator
@@ -262,6 +264,25 @@ def test_a_loop_that_stands_still_does_not_look_live(start: Start, open_page: Op
     assert "stale" in str(page.locator("body").get_attribute("class"))
 
 
+def test_what_is_no_longer_known_is_no_longer_shown(start: Start, open_page: Open) -> None:
+    live = start(RecordingOperator())
+    page = open_page(live.url)
+    expect(page.locator("#motor-rows tr")).to_have_count(2)
+    live.stop_ticking()
+    remedy = "the motor link is broken and so is the camera: plug both cables in, then clear the stop on this page"
+    now_ns = MonotonicClock().now_ns()
+    live.dashboard.observe(Tick(index=9000, started_ns=now_ns, state=RobotState.FAULT, reason=remedy))
+    expect(page.locator("#motor-state")).to_have_text("No telemetry")
+    expect(page.locator("#motor-rows tr")).to_have_count(0)
+    expect(page.locator("#no-picture")).to_be_visible()
+    expect(page.locator("#v-surprise")).to_have_text("\N{EN DASH}")
+    # What to do comes last in a reason and must not be cut off.
+    fits = "node => node.scrollHeight <= node.clientHeight && node.scrollWidth <= node.clientWidth"
+    for size in (LAPTOP, PHONE):
+        page.set_viewport_size(size)
+        assert page.locator("#reason").evaluate(fits)
+
+
 @pytest.fixture
 def foreign() -> Iterator[str]:
     """A page of somebody else on this machine: same host, other port."""
@@ -387,9 +408,6 @@ def test_everything_to_press_has_a_name_and_the_state_is_spoken(start: Start, op
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_inline() -> None:
     for path in [*STATIC.glob("*.html"), *STATIC.glob("*.js"), *STATIC.glob("*.css")]:
         text = path.read_text()
-        assert (
-            "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("${scheme}://", "")
-            or path.suffix == ".js"
-        )
+        assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("${scheme}://", "") or path.suffix == ".js"
         assert " style=" not in text and " onclick=" not in text and "innerHTML" not in text and "<style" not in text
     assert (STATIC / "vendor" / "uPlot.LICENSE").read_text().startswith("The MIT License")

@@ -237,9 +237,7 @@ def test_a_port_in_use_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         page = Dashboard(title="t", operator=None, port=port, token_path=tmp_path / "token")
-        with pytest.raises(
-            DashboardError, match=f"port {port} on 127.0.0.1 is in use by another program; .* another port"
-        ):
+        with pytest.raises(DashboardError, match=f"port {port} on 127.0.0.1 is in use by another program; .* another port"):
             page.start()
         page.close()
 
