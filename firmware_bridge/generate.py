@@ -79,9 +79,7 @@ def _c_message(message: type[Message], to_device: bool) -> Iterator[str]:
     each = message.size(1) - fixed
     yield f"#define FB_TYPE_{message.NAME} 0x{message.TYPE:02X}"
     yield (
-        f"#define FB_SIZE_{message.NAME} ({fixed} + {each} * FB_AXES)"
-        if each
-        else f"#define FB_SIZE_{message.NAME} {fixed}"
+        f"#define FB_SIZE_{message.NAME} ({fixed} + {each} * FB_AXES)" if each else f"#define FB_SIZE_{message.NAME} {fixed}"
     )
     layout = list(message.layout())
     if not layout:

@@ -98,9 +98,7 @@ def _ask(
                 if fits(answer):
                     return answer
     if link.received == heard_before and link.bytes_received > bytes_before:
-        raise BridgeError(
-            f"what talks on {where} is not a latentloop firmware: flash it, or check the port and its speed"
-        )
+        raise BridgeError(f"what talks on {where} is not a latentloop firmware: flash it, or check the port and its speed")
     raise BridgeError(f"no answer from {where} to {question.NAME}: check power, cable and that the firmware is flashed")
 
 
@@ -112,8 +110,7 @@ def _refuse(frame: Frame, seq: int, question: Message, where: str) -> None:
         return
     if ack.code == Code.BAD_VERSION:
         raise BridgeError(
-            f"the firmware on {where} does not speak protocol version {messages.VERSION}: "
-            "flash the firmware of this release"
+            f"the firmware on {where} does not speak protocol version {messages.VERSION}: flash the firmware of this release"
         )
     if ack.code == Code.NO_SESSION:
         raise LinkLost("the device has forgotten the session")

@@ -57,9 +57,7 @@ class HostFirmware:
                 pipe.close()
 
 
-def start(
-    plant: Path | None = None, link: Path | None = None, with_parent: bool = True, prefer: Kind = "c"
-) -> HostFirmware:
+def start(plant: Path | None = None, link: Path | None = None, with_parent: bool = True, prefer: Kind = "c") -> HostFirmware:
     """Start a firmware and wait until its port is there.
 
     plant: socket to connect to (see :mod:`firmware_bridge.plant`), None for ideal encoders. link: a symbolic link to

@@ -394,8 +394,7 @@ SESSIONLESS = frozenset({Hello.TYPE, Estop.TYPE, Ping.TYPE})
 def schema_text() -> str:
     """The definition as text: a line per message of name, type and fields."""
     lines = (
-        " ".join([m.NAME, f"{m.TYPE:02X}", *(f"{f.name}:{f.type_text}" for f in m.layout())])
-        for m in TO_DEVICE + TO_HOST
+        " ".join([m.NAME, f"{m.TYPE:02X}", *(f"{f.name}:{f.type_text}" for f in m.layout())]) for m in TO_DEVICE + TO_HOST
     )
     return "\n".join(lines) + "\n"
 

@@ -290,11 +290,8 @@ class Core:
         if frame.flags & REPLY or frame.type >= 0x80:
             self._not_understood += 1
             return
-        if frame.session == 0:
-            stale = known and frame.type not in messages.SESSIONLESS
-        else:
-            stale = frame.session != self.session
-        if stale:
+        needs_session = known and frame.type not in messages.SESSIONLESS
+        if needs_session if frame.session == 0 else frame.session != self.session:
             self._count("stale")
             if wants_ack:
                 self._send_ack(frame, 0, Code.NO_SESSION)

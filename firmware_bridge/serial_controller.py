@@ -361,9 +361,7 @@ class SerialController:
                 self._serve()
             except Exception as error:
                 if not isinstance(error, (BridgeError, LinkLost)):
-                    log.exception(
-                        "the link to %s broke on a bug: it is made anew, it must not only look alive", self._port
-                    )
+                    log.exception("the link to %s broke on a bug: it is made anew, it must not only look alive", self._port)
                 with self._lock:
                     if self._link is not None:
                         self._drop_link(self._link)
