@@ -38,7 +38,7 @@ class Link:
         return d.crc_errors + d.cobs_errors + d.overruns + d.unknown
 
     def send(self, message: Message, session: int, flags: int = 0, seq: int | None = None) -> int:
-        """Put one frame on the line and return its seq; blocks for 20 ms at most.
+        """Put one frame on the line and return its seq; blocks for 5 ms at most.
 
         seq: that of an earlier frame, to repeat it. A frame that does not fit into the line's buffer is lost and
         counted in ``unsent``. Raises LinkLost.

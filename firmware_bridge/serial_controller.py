@@ -111,6 +111,7 @@ class SerialController:
         self._device_counts: Stats | None = None
         self._alive_until_ns = 0
         self._engaged = False
+        self._permitted = False  # by arm(), until disarm, estop or a new session
         self._stop_reason: int | None = None
         self._requests: list[_Request] = []
         self._in_flight: dict[int, int] = {}
@@ -154,7 +155,7 @@ class SerialController:
             session = self._online()
             if self._stop_reason is not None:
                 raise BridgeError("the motors were stopped with estop: clear it first")
-            if self._state() is State.ACTIVE:
+            if self._permitted and self._state() is State.ACTIVE:
                 return
             if time.monotonic_ns() >= self._alive_until_ns:
                 raise BridgeError("the motors cannot be armed because no control loop is alive: start it first")
@@ -162,31 +163,40 @@ class SerialController:
                 self._feed_lease()  # the lease thread may not have had its turn since the loop came alive
             except LinkLost as error:
                 raise BridgeError(f"the link to {self._port} is down: {error}") from None
+            self._permitted = True
             request = self._request(Arm(session.limits_crc, session.boot_id))
         request.done.wait(timeout_s)
         with self._lock:
             if request.code is None:
-                self._cancel_arm()
-                self._try_request(Disarm())
-                raise BridgeError(f"no answer from {self._port} to ARM within {timeout_s:g} s: it was disarmed again")
+                self.disarm()
+                raise BridgeError(f"ARM was not answered by {self._port}, or called off: it was disarmed again")
             if request.code != Code.OK:
+                self._permitted = False
                 raise BridgeError(f"the firmware refuses to arm: {self._reason(request.code)}")
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         while self._state() is not State.ACTIVE:  # the answer comes before the STATE that shows it
             if time.monotonic_ns() >= deadline_ns:
+                self.disarm()
                 raise BridgeError(f"the firmware armed and stopped again: {self.stop_cause}")
             time.sleep(0.002)
 
     def disarm(self) -> None:
+        """See MotorController. From now on leases say "not engaged", which ends motion even if DISARM is lost."""
         with self._lock:
-            self._cancel_arm()
-            self._try_request(Disarm())
+            self._withdraw()
+            try:
+                self._request(Disarm())
+            except BridgeError:
+                pass  # nobody there to disarm: the lease ends by itself
 
     def estop(self, reason: int = 1) -> None:
-        """See MotorController. Sent three times at once, and again every 20 ms until the device confirms."""
+        """See MotorController. Sent three times at once, and again every 20 ms until the device confirms.
+
+        The lease is not fed any more until :meth:`clear_estop`.
+        """
         with self._lock:
             self._stop_reason = reason & 0xFF
-            self._cancel_arm()
+            self._withdraw()
             link = self._link
         if link is not None:
             try:
@@ -208,7 +218,7 @@ class SerialController:
             self._request(EstopClear(report.challenge))
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
-        """See MotorController. Blocks for 20 ms at most, when the line is stuck.
+        """See MotorController. Blocks for 5 ms at most, when the line is stuck.
 
         Targets beyond the device's limits are clamped and counted in :attr:`limited`. While the device is not ACTIVE,
         or when valid_until_ns is past, the command is held back and counted as dropped. While armed, send at every
@@ -223,7 +233,8 @@ class SerialController:
         now_ns = time.monotonic_ns()
         with self._lock:
             link, session = self._link, self._session
-            if link is None or session is None or self._state() is not State.ACTIVE or valid_until_ns <= now_ns:
+            active = self._permitted and self._state() is State.ACTIVE
+            if link is None or session is None or not active or valid_until_ns <= now_ns:
                 self._held_back += 1
                 return
             values = []
@@ -339,6 +350,7 @@ class SerialController:
                 request.done.set()
             self._requests.clear()
             self._in_flight.clear()
+            self._permitted = False
             self._reporting = False
             self._link, self._session, self._firmware = link, session, session.firmware
             self._trouble = ""
@@ -360,6 +372,8 @@ class SerialController:
                 backoff_s = BACKOFF_S[0]
                 self._serve()
             except Exception as error:
+                if self._closing.is_set():
+                    return
                 if not isinstance(error, (BridgeError, LinkLost)):
                     log.exception("the link to %s broke on a bug: it is made anew, it must not only look alive", self._port)
                 with self._lock:
@@ -402,14 +416,10 @@ class SerialController:
     def _dispatch(self, frame: Frame, arrived_ns: int, session: Session) -> None:
         if frame.type == StateReport.TYPE:
             report = StateReport.unpack(frame.payload)
-            State(report.state), StopCause(report.stop_cause)
+            State(report.state), StopCause(report.stop_cause)  # ValueError for numbers that are none
             self._report, self._report_seq, self._received_ns = report, frame.seq, arrived_ns
             self._reporting = True
-            sent_ns = self._in_flight.pop(report.last_seq, None) if report.applied_us else None
-            if sent_ns is not None:
-                self._acked += 1
-                applied_ns = session.clock.to_host_ns(report.applied_us, arrived_ns)
-                self._ack_latency_ns = max(0, applied_ns - sent_ns)
+            self._note_applied(report, arrived_ns, session)
         elif frame.type == Ack.TYPE:
             ack = Ack.unpack(frame.payload)
             for request in self._requests:
@@ -428,6 +438,17 @@ class SerialController:
         elif frame.type == Stats.TYPE:
             self._device_counts = Stats.unpack(frame.payload)
 
+    def _note_applied(self, report: StateReport, arrived_ns: int, session: Session) -> None:
+        sent_ns = self._in_flight.get(report.last_seq)
+        if sent_ns is None or report.applied_us == 0:
+            return
+        latency_ns = session.clock.to_host_ns(report.applied_us, arrived_ns) - sent_ns
+        if latency_ns < -session.clock.error_bound_ns(arrived_ns):
+            return  # an older command, whose seq has come round again
+        del self._in_flight[report.last_seq]
+        self._acked += 1
+        self._ack_latency_ns = max(0, latency_ns)
+
     # -- feeding the lease -----------------------------------------------------------------------------------------
 
     def _keep_lease(self) -> None:
@@ -445,11 +466,11 @@ class SerialController:
         now_ns = time.monotonic_ns()
         with self._lock:
             link, session = self._link, self._session
-            if link is None or session is None or now_ns >= self._alive_until_ns:
+            if link is None or session is None or now_ns >= self._alive_until_ns or self._stop_reason is not None:
                 return
             until_ns = min(now_ns + self._lease_ns, self._alive_until_ns)
             expire_us = session.clock.to_device_us(until_ns, now_ns)
-            lease = Lease(expire_us, self._state(), int(self._engaged), self._report_seq, 0)
+            lease = Lease(expire_us, self._state(), int(self._engaged and self._permitted), self._report_seq, 0)
         link.send(lease, session.id)
 
     def _repeat_requests(self) -> None:
@@ -491,14 +512,9 @@ class SerialController:
         self._requests.append(request)
         return request
 
-    def _try_request(self, message: Message) -> None:
-        try:
-            self._request(message)
-        except BridgeError:
-            pass  # nobody there to disarm: the lease ends by itself
-
-    def _cancel_arm(self) -> None:
-        """A repeated ARM must never overtake a later stop."""
+    def _withdraw(self) -> None:
+        """No permission any more, and no ARM that might be repeated after a later stop."""
+        self._permitted = False
         for request in [r for r in self._requests if isinstance(r.message, Arm)]:
             self._requests.remove(request)
             request.done.set()

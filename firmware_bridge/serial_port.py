@@ -13,7 +13,7 @@ from serial.tools import list_ports
 from firmware_bridge.controller import BridgeError
 
 READ_TIMEOUT_S = 0.02
-WRITE_TIMEOUT_S = 0.02
+WRITE_TIMEOUT_S = 0.005
 
 
 def open_port(url: str, baud: int) -> serial.SerialBase:

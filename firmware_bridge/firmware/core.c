@@ -397,7 +397,7 @@ static uint8_t on_subscribe(fb_core *c, const fb_frame *frame)
     if (m.stream != FB_TYPE_STATE && m.stream != FB_TYPE_STATS) return FB_CODE_BAD_STREAM;
     if (m.period_ms != 0 && m.period_ms < MIN_PERIOD_MS) return FB_CODE_BAD_PAYLOAD;
     fb_stream *stream = m.stream == FB_TYPE_STATE ? &c->state_stream : &c->stats_stream;
-    stream->period_us = 1000u * m.period_ms;
+    stream->period_us = (uint32_t)m.period_ms * 1000;
     stream->sent_us = c->now_us - stream->period_us; /* the first one is due at once */
     return FB_CODE_OK;
 }

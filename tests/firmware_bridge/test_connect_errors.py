@@ -19,7 +19,7 @@ from firmware_bridge import framing, messages
 from firmware_bridge.board import ROVER, Board
 from firmware_bridge.controller import BridgeError, FirmwareState
 from firmware_bridge.framing import Decoder, Frame
-from firmware_bridge.messages import SCHEMA_ID, Ack, Arm, Code, Hello, HelloAck
+from firmware_bridge.messages import SCHEMA_ID, Ack, Arm, Code, Disarm, Estop, Hello, HelloAck
 from firmware_bridge.reference import Core, Identity
 from firmware_bridge.serial_controller import SerialController
 from tests.firmware_bridge.processes import until
@@ -52,14 +52,20 @@ def device(answer: Answer) -> Iterator[str]:
         os.close(port)
 
 
-def firmware(board: Board = ROVER, change: Callable[[Frame], Frame | None] = lambda frame: frame) -> Answer:
-    """The reference core as an answer; change may alter or swallow what it says."""
-    core, decoder = Core(board, Identity(7, "test"), 0), Decoder(SCHEMA_ID)
+def firmware(
+    board: Board = ROVER,
+    change: Callable[[Frame], Frame | None] = lambda frame: frame,
+    deaf_to: frozenset[int] = frozenset(),
+) -> Answer:
+    """The reference core as an answer; change may alter or swallow what it says; types in deaf_to never reach it."""
+    core, decoder, ears = Core(board, Identity(7, "test"), 0), Decoder(SCHEMA_ID), Decoder(SCHEMA_ID)
     started = time.monotonic_ns()
 
     def answer(data: bytes) -> bytes:
         now_us = (time.monotonic_ns() - started) // 1000
-        core.receive(data, now_us)
+        for frame in ears.feed(data):
+            if frame.type not in deaf_to:
+                core.receive(framing.encode(frame, SCHEMA_ID), now_us)
         core.tick(now_us)
         said = bytes(core.tx)
         core.sent(len(said))
@@ -188,9 +194,48 @@ def test_no_answer_to_arm_disarms() -> None:
         controller = SerialController(port, lease_s=0.5)
         controller.connect()
         controller.heartbeat(time.monotonic_ns() + 5 * 10**9, True)
-        with pytest.raises(BridgeError, match="no answer"):
+        with pytest.raises(BridgeError, match="not answered"):
             controller.arm(timeout_s=0.2)
         until(lambda: controller.telemetry().state is FirmwareState.LINKED, "it is disarmed")
+        controller.close()
+
+
+def armed(port: str) -> SerialController:
+    controller = SerialController(port, lease_s=0.5)
+    controller.connect()
+    controller.heartbeat(time.monotonic_ns() + 60 * 10**9, True)
+    controller.arm()
+    until(lambda: controller.telemetry().state is FirmwareState.ACTIVE, "armed")
+    return controller
+
+
+def test_disarming_works_although_disarm_never_arrives() -> None:
+    with device(firmware(deaf_to=frozenset({Disarm.TYPE}))) as port:
+        controller = armed(port)
+        time.sleep(0.1)
+        controller.disarm()
+        until(lambda: controller.stop_cause == "disengaged", "the leases said so")
+        controller.close()
+
+
+def test_stopping_works_although_estop_never_arrives() -> None:
+    with device(firmware(deaf_to=frozenset({Estop.TYPE}))) as port:
+        controller = armed(port)
+        controller.estop()
+        until(lambda: controller.stop_cause == "lease_expired", "the lease was not fed any more")
+        with pytest.raises(BridgeError, match="not been confirmed"):
+            controller.clear_estop()
+        controller.close()
+
+
+def test_arming_is_called_off_by_a_disarm() -> None:
+    with device(firmware(deaf_to=frozenset({Arm.TYPE}))) as port:
+        controller = SerialController(port, lease_s=0.5)
+        controller.connect()
+        controller.heartbeat(time.monotonic_ns() + 60 * 10**9, True)
+        threading.Timer(0.05, controller.disarm).start()
+        with pytest.raises(BridgeError, match="called off"):
+            controller.arm(timeout_s=20.0)
         controller.close()
 
 

@@ -254,9 +254,7 @@ def test_a_restarted_firmware_is_found_again_and_stays_disarmed(
         controller.close()
 
 
-def test_a_frozen_firmware_is_offline_and_comes_back_disarmed(
-    start: Starter, plant: RecordingPlant, tmp_path: Path
-) -> None:
+def test_a_frozen_firmware_is_offline_and_comes_back_disarmed(start: Starter, plant: RecordingPlant, tmp_path: Path) -> None:
     firmware = start()
     controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
     controller.connect()

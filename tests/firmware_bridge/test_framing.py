@@ -181,9 +181,7 @@ def test_the_longest_frame(length: int) -> None:
 
 
 @pytest.mark.parametrize(("length", "errors"), [(129, [0, 1, 0, 0]), (130, [0, 0, 1, 0]), (100_000, [0, 0, 1, 0])])
-def test_an_endless_frame_is_an_overrun_and_takes_no_memory(
-    library: ctypes.CDLL, length: int, errors: list[int]
-) -> None:
+def test_an_endless_frame_is_an_overrun_and_takes_no_memory(library: ctypes.CDLL, length: int, errors: list[int]) -> None:
     data = b"\xff" * length + b"\0" + bytes.fromhex(VECTORS[0][3])
     assert decode(data)[1] == errors
     assert len(decode(data)[0]) == 1

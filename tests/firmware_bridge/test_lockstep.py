@@ -60,9 +60,7 @@ class Pair:
         if back == 0:
             self.seq = (self.seq + 1) & 0xFF
         session = self.session if session is None else session
-        self.line(
-            framing.encode(Frame(message.TYPE, (self.seq - back) & 0xFF, session, message.pack(), flags), SCHEMA_ID)
-        )
+        self.line(framing.encode(Frame(message.TYPE, (self.seq - back) & 0xFF, session, message.pack(), flags), SCHEMA_ID))
 
     def line(self, data: bytes) -> None:
         self.c.receive(data, self.now_us)

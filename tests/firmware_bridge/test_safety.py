@@ -309,9 +309,7 @@ def test_late_commands_are_dropped_and_never_end_it(bench: Bench) -> None:
         ((2**31 - 1, -(2**31)), (MAX, -MAX), 3),
     ],
 )
-def test_speed_is_clamped_and_reported(
-    bench: Bench, asked: tuple[int, int], done: tuple[int, int], clamped: int
-) -> None:
+def test_speed_is_clamped_and_reported(bench: Bench, asked: tuple[int, int], done: tuple[int, int], clamped: int) -> None:
     bench.activate()
     assert bench.set_now(*asked) is Code.OK
     seq = bench.seq
