@@ -1,0 +1,149 @@
+"""Learning what is normal from one stretch of footage, so that no frame is ever judged by itself.
+
+The footage is cut into a few contiguous folds. Each fold is judged by concepts learned from the others
+(cross-conformal prediction: Vovk 2015), which shows how unfamiliar *new* normal footage looks; the concepts that are kept
+are then learned from everything. The alarm threshold is the largest p-value at which the debounced alarm never begins in
+the judged footage. Short footage thus gives a cautious threshold, and the evidence says how little it proves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import NS_PER_S
+from edge.memory.concepts import Concepts
+from edge.messages import Belief, Floats
+from edge.normal import Evidence, Normal, NormalError
+from edge.surprise import Alarm, AlarmCalibration, AlarmRule
+from edge.surprise.scores import pool, token_errors
+
+FOLDS = 6
+MIN_SECONDS = 10.0
+MIN_FRAMES = 100
+BLOCK = 100
+MAX_FRAMES = 3000
+LEAST_CHANGE = 1e-3
+HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.2, 1e-6
+
+
+class NormalLearner:
+    """Collects beliefs, then learns from them. Holds at most MAX_FRAMES frames (at 192x64: 74 MB): when it is full,
+    every second block of BLOCK frames is let go and from then on only as many are taken."""
+
+    def __init__(self, tokens: int, dim: int) -> None:
+        self._tokens = tokens
+        self._dim = dim
+        self._latents: list[NDArray[np.float16]] = []
+        self._errors: list[Floats] = []
+        self._times_ns: list[int] = []
+        self._stride = 1
+        self._offered = 0
+        self.seconds = 0.0
+        """Of footage seen so far, gaps left out."""
+        self._last_ns: int | None = None
+
+    def observe(self, belief: Belief) -> None:
+        """Take in one step. Those without a prediction (the first after a cold start) are passed over."""
+        if self._last_ns is not None:
+            self.seconds += min(max(belief.captured_ns - self._last_ns, 0) / NS_PER_S, 1.0)
+        self._last_ns = belief.captured_ns
+        if belief.predicted is None:
+            return
+        block = self._offered // BLOCK
+        self._offered += 1
+        if block % self._stride:
+            return
+        self._latents.append(belief.latent.astype(np.float16))
+        self._errors.append(token_errors(belief.predicted, belief.latent))
+        self._times_ns.append(belief.captured_ns)
+        if len(self._times_ns) >= MAX_FRAMES:
+            self._let_go()
+
+    def learn(
+        self, *, bundle_sha256: str, made_from: str, wall_s: float, progress: Callable[[float], None] = lambda share: None
+    ) -> Normal:
+        """Blocks: some milliseconds per frame and fold. wall_s: label of the concepts. progress: called with the share
+        done. Raises NormalError where the footage says too little."""
+        self._refuse(made_from)
+        count = len(self._times_ns)
+        folds = np.array_split(np.arange(count), FOLDS)
+        distances = np.empty((count, self._tokens), np.float32)
+        done, work = 0, FOLDS * count
+
+        def learned(spots: NDArray[np.intp]) -> Concepts:
+            nonlocal done
+            concepts = Concepts(self._dim)
+            for spot in spots:
+                concepts.learn(self._latents[spot].astype(np.float32), wall_s)
+                done += 1
+                if done % 50 == 0:
+                    progress(done / work)
+            return concepts
+
+        for number, fold in enumerate(folds):
+            others = learned(np.concatenate([*folds[:number], *folds[number + 1 :]]))
+            for spot in fold:
+                distances[spot] = others.distance(self._latents[spot].astype(np.float32))
+        errors = np.stack(self._errors)
+        calibration = AlarmCalibration.fit(errors, distances, bundle_sha256=bundle_sha256, made_from=made_from)
+        p_values = self._p_values(calibration, errors, distances)
+        alarm_p = self._quiet_alarm_p(p_values)
+        concepts = learned(np.arange(count))
+        progress(1.0)
+        seconds = count * self.seconds / max(1, self._offered)
+        evidence = Evidence(
+            seconds=round(seconds, 1),
+            frames=count,
+            effective=round(min(calibration.error.effective, calibration.unfamiliarity.effective), 1),
+            alarm_p=alarm_p,
+            onsets=self._onsets(p_values, alarm_p),
+            per_hour_below=round(3.0 * 3600.0 / seconds, 1),
+        )
+        return Normal(bundle_sha256, made_from, concepts, calibration, evidence)
+
+    def _refuse(self, made_from: str) -> None:
+        count = len(self._times_ns)
+        if count < MIN_FRAMES or self.seconds < MIN_SECONDS:
+            raise NormalError(
+                f"{made_from} gave {self.seconds:.1f} s of normal footage ({count} steps of the model): at least "
+                f"{MIN_SECONDS:.0f} s and {MIN_FRAMES} steps are needed, and some minutes are better"
+            )
+        sample = np.stack(self._latents[:: max(1, count // 50)]).astype(np.float32)
+        if not np.isfinite(sample).all():
+            raise NormalError(f"the encoder gave numbers that are not finite on {made_from}: check the bundle")
+        if float(sample.std(axis=0).max()) < LEAST_CHANGE:
+            raise NormalError(
+                f"nothing at all changes in {made_from}, so it says nothing about what is normal: check that the camera "
+                "is not frozen and give footage of an ordinary day"
+            )
+
+    def _let_go(self) -> None:
+        """Keep every second block, so that what is left still spans all of the time."""
+        kept = [i for i in range(len(self._times_ns)) if (i // BLOCK) % 2 == 0]
+        self._latents = [self._latents[i] for i in kept]
+        self._errors = [self._errors[i] for i in kept]
+        self._times_ns = [self._times_ns[i] for i in kept]
+        self._stride *= 2
+
+    def _p_values(self, calibration: AlarmCalibration, errors: Floats, distances: Floats) -> list[float]:
+        error = pool(errors / np.array(calibration.error_levels, np.float32))
+        unfamiliarity = pool(distances / np.array(calibration.unfamiliarity_levels, np.float32))
+        return [calibration.p_value(float(e), float(u)) for e, u in zip(error, unfamiliarity, strict=True)]
+
+    def _quiet_alarm_p(self, p_values: list[float]) -> float:
+        """The highest of a few hundred candidates at which the alarm stays silent."""
+        steps = round(40 * math.log10(HIGHEST_ALARM_P / LOWEST_ALARM_P))
+        candidates = np.geomspace(HIGHEST_ALARM_P, LOWEST_ALARM_P, steps)
+        low, high = 0, steps - 1  # the alarm stays silent at candidates[high] or nowhere
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._onsets(p_values, float(candidates[middle])) == 0 else (middle + 1, high)
+        return float(candidates[low])
+
+    def _onsets(self, p_values: list[float], alarm_p: float) -> int:
+        alarm = Alarm(AlarmRule(alarm_p=alarm_p, clear_factor=1.0))
+        return sum(alarm.update(p, at_ns) for p, at_ns in zip(p_values, self._times_ns, strict=True))

@@ -1,0 +1,162 @@
+"""What is normal in front of one camera, as a folder: concepts, alarm calibration, and the evidence behind them.
+
+Written by ``latentloop calibrate alarms``. ``normal.json`` is written last and holds the hashes of the two other files,
+so that a half-written folder is never believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge.errors import UserError
+from edge.memory.concepts import Concepts, ConceptSnapshot
+from edge.surprise import AlarmCalibration, AlarmRule
+
+FORMAT_VERSION = 1
+INDEX, ALARMS, CONCEPTS = "normal.json", "alarms.json", "concepts.npz"
+_AGAIN = "run 'latentloop calibrate alarms' again"
+
+
+class NormalError(UserError):
+    """What is normal cannot be learned, read or used; one sentence."""
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the calibration rests on. seconds, frames: of normal footage judged by concepts from other footage. effective:
+    how many independent frames that amounts to. alarm_p: the p-value under which a frame counts against normality.
+    onsets: false alarms on the judged footage at this alarm_p. per_hour_below: with 95 % confidence there are fewer false
+    alarms per hour on footage like this (rule of three)."""
+
+    seconds: float
+    frames: int
+    effective: float
+    alarm_p: float
+    onsets: int
+    per_hour_below: float
+
+
+class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format_version: int
+    bundle_sha256: str
+    made_from: str
+    tokens: int
+    dim: int
+    evidence: Evidence
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """made_from: the source, for people."""
+
+    bundle_sha256: str
+    made_from: str
+    concepts: Concepts
+    calibration: AlarmCalibration
+    evidence: Evidence
+
+    @property
+    def rule(self) -> AlarmRule:
+        """The alarm rule at the calibrated threshold. The dead-band must leave room below p = 1."""
+        alarm_p = self.evidence.alarm_p
+        return AlarmRule(alarm_p=alarm_p, clear_factor=max(1.0, min(5.0, 0.5 / alarm_p)))
+
+    def save(self, folder: Path) -> None:
+        """Write all or nothing that would be believed. Raises NormalError."""
+        snapshot = self.concepts.snapshot()
+        table = io.BytesIO()
+        np.savez(
+            table,
+            latents=snapshot.latents,
+            counts=snapshot.counts,
+            last_seen=snapshot.last_seen,
+            radius=np.float64(snapshot.radius),
+        )
+        contents = {ALARMS: msgspec.json.encode(self.calibration), CONCEPTS: table.getvalue()}
+        index = _Index(
+            FORMAT_VERSION,
+            self.bundle_sha256,
+            self.made_from,
+            self.calibration.tokens,
+            self.concepts.dim,
+            self.evidence,
+            {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, data in (*contents.items(), (INDEX, msgspec.json.format(msgspec.json.encode(index), indent=1))):
+                _replace(folder / name, data)
+        except OSError as error:
+            raise NormalError(
+                f"what is normal cannot be written to {folder} ({error.strerror}): choose a writable place with --out"
+            ) from None
+
+    @classmethod
+    def load(cls, folder: Path, *, bundle_sha256: str, tokens: int, dim: int) -> Normal:
+        """Read a saved folder. tokens, dim: T and D of the bundle. Raises NormalError if it is missing, damaged or made
+        for another bundle."""
+        index = _read_index(folder)
+        if index.bundle_sha256 != bundle_sha256 or (index.tokens, index.dim) != (tokens, dim):
+            raise NormalError(
+                f"the calibration {folder} was made for bundle {index.bundle_sha256[:12]} and this is "
+                f"{bundle_sha256[:12]}: {_AGAIN}"
+            )
+        contents = {}
+        for name in (ALARMS, CONCEPTS):
+            try:
+                contents[name] = (folder / name).read_bytes()
+            except OSError as error:
+                raise NormalError(f"{folder / name} cannot be read ({error.strerror}): {_AGAIN}") from None
+            if hashlib.sha256(contents[name]).hexdigest() != index.files.get(name):
+                raise NormalError(f"{folder / name} is damaged or half-written: {_AGAIN}")
+        try:
+            calibration = msgspec.json.decode(contents[ALARMS], type=AlarmCalibration)
+            with np.load(io.BytesIO(contents[CONCEPTS]), allow_pickle=False) as table:
+                snapshot = ConceptSnapshot(
+                    table["latents"], table["counts"], table["last_seen"], float(table["radius"])
+                )
+        except (msgspec.DecodeError, ValueError, KeyError) as error:
+            raise NormalError(f"the calibration {folder} does not fit this version ({error}): {_AGAIN}") from None
+        concepts = Concepts.restored(snapshot, capacity=max(2, len(snapshot.latents)))
+        return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence)
+
+
+def default_folder(source: str) -> Path:
+    """Where what is normal in front of a source lies unless told otherwise: in the user's state folder."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    name = "-".join(re.findall(r"[A-Za-z0-9]+", source)[-3:]).lower()[:40]
+    return state / "latentloop" / "normal" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+
+def _read_index(folder: Path) -> _Index:
+    path = folder / INDEX
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise NormalError(f"{folder} holds no calibration ({INDEX}: {error.strerror}): {_AGAIN}") from None
+    try:
+        return msgspec.json.decode(raw, type=_Index)
+    except msgspec.DecodeError as error:
+        raise NormalError(f"{path} is damaged or of another version ({error}): {_AGAIN}") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

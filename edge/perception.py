@@ -1,0 +1,79 @@
+"""From frames to beliefs at the model's own pace: resize, encode, predict and correct.
+
+A camera gives more frames than the model takes. The frame nearest to each step of the model is looked at, the others pass.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edge.belief import BeliefFilter
+from edge.bundle import Bundle
+from edge.clock import NS_PER_S, Clock
+from edge.engines import EngineInfo, EngineSettings, load_engine
+from edge.messages import Belief, Floats, Frame, Latent, Pixels
+
+GAP_STEPS = 10
+"""After so many steps without a frame the past says nothing about the present, and the belief begins anew."""
+
+
+class Perception:
+    """The encoder and the belief of a bundle without actions. One thread uses it. Raises EngineError where a call runs
+    a graph."""
+
+    def __init__(self, bundle: Bundle, clock: Clock, settings: EngineSettings = EngineSettings()) -> None:  # noqa: B008
+        picture, timing = bundle.manifest.picture, bundle.manifest.time
+        self._size = (picture.width, picture.height)
+        self._step_ns = round(timing.step_s * NS_PER_S)
+        self._clock = clock
+        self._encoder = load_engine(bundle, "encoder", settings)
+        self._predictor = load_engine(bundle, "predictor", settings)
+        self._filter = BeliefFilter(self._predictor, clock)
+        self._no_action: Floats = np.zeros(0, dtype=np.float32)
+        self._due_ns: int | None = None
+        self._last_ns = 0
+        self.timings_ns: dict[str, int] = {}
+        """What the last step took: encoder, predictor."""
+
+    @property
+    def engines(self) -> dict[str, EngineInfo]:
+        """What really runs, by part."""
+        return {"encoder": self._encoder.info, "predictor": self._predictor.info}
+
+    def see(self, frame: Frame) -> Belief | None:
+        """The belief after this frame, or None if the frame lies between two steps of the model."""
+        at_ns = frame.captured_ns
+        gap_ns = at_ns - self._last_ns
+        self._last_ns = at_ns
+        if self._due_ns is None or gap_ns < 0 or gap_ns > GAP_STEPS * self._step_ns:
+            self.forget()
+            self._due_ns = at_ns
+        if at_ns + gap_ns // 2 < self._due_ns:  # the next frame will be nearer
+            return None
+        self._due_ns = max(self._due_ns + self._step_ns, at_ns + self._step_ns // 2)
+        started = self._clock.now_ns()
+        latent = Latent(self.encode(frame.pixels), at_ns, frame.sequence)
+        encoded = self._clock.now_ns()
+        belief = self._filter.update(latent, self._no_action)
+        self.timings_ns = {"encoder": encoded - started, "predictor": self._filter.engine_ns}
+        return belief
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """uint8 (H, W, 3) BGR of any size -> float32 (T, D)."""
+        small = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
+        self._encoder.input("picture")[0] = small
+        self._encoder.enqueue()
+        self._encoder.wait()
+        latent: Floats = self._encoder.output("latent")[0].copy()
+        return latent
+
+    def forget(self) -> None:
+        """Start cold at the next frame, whose time is then the beat."""
+        self._filter.forget()
+        self._due_ns = None
+
+    def close(self) -> None:
+        """Give the engines back. Safe to call twice."""
+        self._encoder.close()
+        self._predictor.close()
