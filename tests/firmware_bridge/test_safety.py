@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from firmware_bridge.board import ROVER
-from firmware_bridge.framing import ACK_REQ
+from firmware_bridge.framing import ACK_REQ, checksum, cobs_encode
 from firmware_bridge.messages import (
     MAGIC,
     Ack,
@@ -556,6 +556,28 @@ def test_gaps_in_the_sequence_are_counted(bench: Bench) -> None:
         assert bench.core.counters()["gaps"] == gaps
 
 
+@pytest.mark.parametrize(
+    ("line", "counter"),
+    [
+        (b"\x00\x03\x10\x06\x01\x06\x01\xd5\x0f\xae\xf5\x00", "crc_errors"),
+        (b"\x00\x09AT\x00", "cobs_errors"),
+        (b"\x00" + b"\xff" * 130 + b"\x00", "overruns"),
+        (
+            b"\x00" + cobs_encode(b"\x20\x7e\0\0" + checksum(b"\x20\x7e\0\0", 0, 0).to_bytes(4, "little")) + b"\x00",
+            "unknown",
+        ),
+    ],
+)
+def test_noise_is_counted_by_kind_and_changes_nothing(bench: Bench, line: bytes, counter: str) -> None:
+    bench.activate()
+    before = bench.core.counters()
+    for _ in range(3):
+        bench.receive(line)
+    after = bench.core.counters()
+    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {counter: 3}
+    assert bench.state is State.ACTIVE
+
+
 # -- reports --------------------------------------------------------------------------------------------------------
 
 
@@ -617,7 +639,7 @@ def test_reports_are_dropped_before_answers_when_the_host_does_not_read(make_cor
     bench.hello()
     for ms in range(1000):
         core.tick(ms * 1000)
-    assert core.counters()["tx_dropped"] > 150
+    assert 150 < core.counters()["tx_dropped"] < 200
     core.receive(bench.wire(Ping(), flags=ACK_REQ), 1_000_000)
     bench._listen()
     assert bench.heard[-1].type == Ack.TYPE
