@@ -1,7 +1,7 @@
 """The runtime's state of mind: predict the next latent, correct it with what was seen, keep the last few.
 
-One step of the filter stands for ``step_s`` seconds of the bundle. It predicts with the world model, then moves from the
-prediction towards the observation by a fixed ``gain`` (a Kalman filter with a constant gain). Without a trustworthy
+One step of the filter stands for ``step_s`` seconds of the bundle. It predicts with the world model, then moves from
+the prediction towards the observation by a fixed ``gain`` (a Kalman filter with a constant gain). Without a trustworthy
 picture it coasts: the prediction itself becomes the belief, and ``coasted`` counts how often in a row.
 """
 
@@ -60,7 +60,7 @@ class BeliefFilter:
             corrected, captured_ns, coasted = predicted, before.captured_ns, before.coasted + 1
         else:
             if not np.isfinite(latent.tokens).all():
-                raise EngineError("the encoder gave numbers that are not finite: check the bundle with latentloop doctor")
+                raise EngineError("the encoder gave numbers that are not finite: check the bundle")
             corrected = predicted + self._gain * (latent.tokens - predicted) if self._gain < 1.0 else latent.tokens
             captured_ns, coasted = latent.captured_ns, 0
             self._seen += 1

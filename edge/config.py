@@ -45,8 +45,8 @@ class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """speed: share of the bundle's action range that may be used. slew: largest change of a normalised action per second.
-    stale_after_ms: motors are held when the newest trusted picture is older. hold_limit_s: a hold that lasts longer
+    """speed: share of the bundle's action range that may be used. slew: largest change of a normalised action per
+    second. stale_after_ms: motors are held when the newest trusted picture is older. hold_limit_s: a hold that lasts longer
     becomes a stop that only a person can end. hold_on_alarm: hold while something is alarming."""
 
     speed: Annotated[float, Meta(gt=0, le=1)] = 1.0

@@ -19,6 +19,7 @@ from edge.memory.concepts import Concepts
 from edge.messages import Belief, Floats
 from edge.normal import Evidence, Normal, NormalError
 from edge.surprise import Alarm, AlarmCalibration, AlarmRule
+from edge.surprise.calibration import FORMAT_VERSION, fit_tail
 from edge.surprise.scores import pool, token_errors
 
 FOLDS = 6
@@ -27,7 +28,8 @@ MIN_FRAMES = 100
 BLOCK = 100
 MAX_FRAMES = 3000
 LEAST_CHANGE = 1e-3
-HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.2, 1e-6
+LEVEL_FLOOR = 0.5
+HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.5, 1e-6
 
 
 class NormalLearner:
@@ -89,7 +91,7 @@ class NormalLearner:
             for spot in fold:
                 distances[spot] = others.distance(self._latents[spot].astype(np.float32))
         errors = np.stack(self._errors)
-        calibration = AlarmCalibration.fit(errors, distances, bundle_sha256=bundle_sha256, made_from=made_from)
+        calibration = _calibration(errors, distances, bundle_sha256, made_from)
         p_values = self._p_values(calibration, errors, distances)
         alarm_p = self._quiet_alarm_p(p_values)
         concepts = learned(np.arange(count))
@@ -130,8 +132,9 @@ class NormalLearner:
         self._stride *= 2
 
     def _p_values(self, calibration: AlarmCalibration, errors: Floats, distances: Floats) -> list[float]:
-        error = pool(errors / np.array(calibration.error_levels, np.float32))
-        unfamiliarity = pool(distances / np.array(calibration.unfamiliarity_levels, np.float32))
+        error = pool(np.divide(errors, np.array(calibration.error_levels, np.float32), dtype=np.float32))
+        levels = np.array(calibration.unfamiliarity_levels, np.float32)
+        unfamiliarity = pool(np.divide(distances, levels, dtype=np.float32))
         return [calibration.p_value(float(e), float(u)) for e, u in zip(error, unfamiliarity, strict=True)]
 
     def _quiet_alarm_p(self, p_values: list[float]) -> float:
@@ -147,3 +150,17 @@ class NormalLearner:
     def _onsets(self, p_values: list[float], alarm_p: float) -> int:
         alarm = Alarm(AlarmRule(alarm_p=alarm_p, clear_factor=1.0))
         return sum(alarm.update(p, at_ns) for p, at_ns in zip(p_values, self._times_ns, strict=True))
+
+
+def _calibration(errors: Floats, distances: Floats, bundle_sha256: str, made_from: str) -> AlarmCalibration:
+    """As :meth:`AlarmCalibration.fit`, except that the levels come from all of the footage: half of a short stretch may
+    miss the one thing that happened in it, and the scores of the other half would then be out of proportion. Levels are
+    one mean per patch and judge no frame by itself worth speaking of; the distances are from other folds already."""
+    tails, levels = [], []
+    for scores in (errors, distances):
+        means = scores.mean(axis=0, dtype=np.float64)
+        level = np.maximum(means, max(LEVEL_FLOOR * float(means.mean()), 1e-12)).astype(np.float32)
+        tails.append(fit_tail(pool(np.divide(scores, level, dtype=np.float32)).astype(np.float64)))
+        levels.append([float(value) for value in level])
+    frames, tokens = errors.shape
+    return AlarmCalibration(FORMAT_VERSION, bundle_sha256, made_from, frames, tokens, *tails, *levels)

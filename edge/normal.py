@@ -68,7 +68,7 @@ class Normal:
     def rule(self) -> AlarmRule:
         """The alarm rule at the calibrated threshold. The dead-band must leave room below p = 1."""
         alarm_p = self.evidence.alarm_p
-        return AlarmRule(alarm_p=alarm_p, clear_factor=max(1.0, min(5.0, 0.5 / alarm_p)))
+        return AlarmRule(alarm_p=alarm_p, clear_factor=max(1.0, min(5.0, 0.8 / alarm_p)))
 
     def save(self, folder: Path) -> None:
         """Write all or nothing that would be believed. Raises NormalError."""

@@ -27,11 +27,12 @@ class Cutout:
         size = (max(1, round(self.colours.shape[1] * height / self.colours.shape[0])), height)
         shrink = cv2.INTER_AREA if height < self.colours.shape[0] else cv2.INTER_LINEAR
         alpha = cv2.resize(self.alpha, size, interpolation=shrink).reshape(height, size[0])
-        return Cutout(np.asarray(cv2.resize(self.colours, size, interpolation=shrink), np.uint8), alpha.astype(np.float32))
+        colours = np.asarray(cv2.resize(self.colours, size, interpolation=shrink), np.uint8)
+        return Cutout(colours, np.asarray(alpha, np.float32))
 
     def paste_into(self, picture: Pixels, left: int, top: int) -> Pixels:
         """A copy of the picture with the object at this place; what lies outside is cut off."""
-        out = picture.copy()
+        out: Pixels = picture.copy()
         height, width = self.alpha.shape
         y0, x0 = max(0, top), max(0, left)
         y1, x1 = min(picture.shape[0], top + height), min(picture.shape[1], left + width)

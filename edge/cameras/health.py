@@ -18,14 +18,15 @@ scene have heavy tails (edges among flat parts: kurtosis 10 to 140 in the footag
 are sensor noise alone (Gaussian: 3, whatever its strength), and neither changes when all light grows or fades. A
 picture is covered if its kurtosis falls below 4 where more than 8 is usual, its structure (standard deviation of a 12
 x 16 grid of block means) below 0.6 of the usual, and the grid no longer looks like the usual one (correlation below
-0.6) or has, for its light, under 0.3 of the usual structure. The usual is learnt from pictures without suspicion over
+0.6) or has, for its light, under 0.3 of the usual structure; or if its kurtosis falls so and half of its light is gone.
+The usual is learnt from pictures without suspicion over
 30 s. Before anything is learnt, dark pictures without detail count.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from itertools import compress
 
 import cv2
 import numpy as np
@@ -52,13 +53,15 @@ USUAL_DETAIL = 8.0
 COVERED_STRUCTURE = 0.6
 COVERED_LIKENESS = 0.6
 COVERED_RELATIVE = 0.3
+COVERED_LIGHT = 0.5
 DARK_START_LEVEL = 60.0
 DARK_START_STRUCTURE = 2.5
 LEARN_S = 30.0
 LEARN_FRAMES = 5
+LEARN_EVERY_S = 0.5
 MAX_STEP_S = 0.5
 
-SAMPLES = (60, 80)
+SAMPLES = (48, 64)
 GRID = (12, 16)
 MOST_DETAIL = 30.0
 FAINT = 1.0
@@ -97,16 +100,16 @@ class CameraHealth:
     def faults(self) -> tuple[CameraFault, ...]:
         """Worst first; empty when healthy."""
         blank = self._black.on or self._white.on
-        present = {
-            CameraFault.NO_FRAMES: self._silent,
-            CameraFault.BLACK: self._black.on,
-            CameraFault.WHITE: self._white.on,
-            CameraFault.COVERED: self._covered.on,
-            CameraFault.FROZEN: self._still.on and not blank,
-            CameraFault.LATE: self._late.on,
-            CameraFault.RESIZED: self._resized,
-        }
-        return tuple(fault for fault in WORST_FIRST if present[fault])
+        present = (
+            self._silent,
+            self._black.on,
+            self._white.on,
+            self._covered.on,
+            self._still.on and not blank,
+            self._late.on,
+            self._resized,
+        )
+        return tuple(compress(WORST_FIRST, present)) if any(present) else ()
 
     def silence(self, now_ns: int) -> tuple[CameraFault, ...]:
         """A look at the camera that found no new picture."""
@@ -136,19 +139,18 @@ class CameraHealth:
         self._resized = size != self._size
 
         samples = _samples(pixels)
-        low, high, _, _ = cv2.minMaxLoc(samples.reshape(samples.shape[0], -1))
-        black = high <= BLACK_LEVEL and high - low <= BLACK_SPREAD
-        bright = int(np.count_nonzero(samples >= WHITE_LEVEL)) if high >= WHITE_LEVEL else 0
-        white = bright >= WHITE_SHARE * samples.size
-        look = _Look.at(samples)
-        covered = not black and not white and self._usual.hidden_in(look)
+        grey = samples[..., 1].astype(np.float32)
+        high = int(samples.max())
+        black = high <= BLACK_LEVEL and high - int(samples.min()) <= BLACK_SPREAD
+        white = _is_white(samples, grey)
+        covered = not black and not white and self._usual.hidden_in(grey)
         self._late.update(late, step_s)
         self._black.update(black, step_s)
         self._white.update(white, step_s)
         self._covered.update(covered, step_s)
         self._still.update(pixels, samples, step_s)
         if not (black or white or covered or self._still.on):
-            self._usual.learn(look, step_s)
+            self._usual.learn(grey, step_s)
         return self.faults
 
     def _usual_interval_ns(self) -> int:
@@ -178,18 +180,17 @@ class _Still:
     def __init__(self) -> None:
         self.on = False
         self._pixels: Pixels | None = None
-        self._samples: Pixels | None = None
+        self._sampled = b""
         self._copies = 0
         self._still_s = 0.0
 
     def update(self, pixels: Pixels, samples: Pixels, step_s: float) -> None:
-        before, samples_before = self._pixels, self._samples
-        self._pixels, self._samples = pixels, samples
+        before, sampled_before = self._pixels, self._sampled
+        self._pixels, self._sampled = pixels, samples.tobytes()
         if (
             before is not None
-            and samples_before is not None
             and before.shape == pixels.shape
-            and np.array_equal(samples, samples_before)
+            and self._sampled == sampled_before
             and _equal(pixels, before)
         ):
             self._copies += 1
@@ -200,66 +201,72 @@ class _Still:
         self.on = self._copies >= FROZEN_COPIES and self._still_s >= FROZEN_S - 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What one picture looks like. light: mean of the grid. structure: its standard deviation. detail: kurtosis of the
-    differences between neighbouring samples. pattern: float32 (12 * 16,), the grid with mean 0 and norm 1."""
-
-    light: float
-    structure: float
-    detail: float
-    pattern: Floats
-
-    @classmethod
-    def at(cls, samples: Pixels) -> _Look:
-        grey = cv2.cvtColor(samples, cv2.COLOR_BGR2GRAY).astype(np.float32)
-        across = np.square(grey[:, 1:] - grey[:, :-1]).ravel()
-        down = np.square(grey[1:] - grey[:-1]).ravel()
-        count = max(1, across.size + down.size)
-        second = (float(across.sum()) + float(down.sum())) / count
-        fourth = (float(across @ across) + float(down @ down)) / count
-        grid = cv2.resize(grey, GRID[::-1], interpolation=cv2.INTER_AREA).ravel()
-        light = float(grid.mean())
-        pattern: Floats = np.subtract(grid, light, dtype=np.float32)
-        norm = float(np.sqrt(pattern @ pattern))
-        np.divide(pattern, max(norm, 1e-6), out=pattern)
-        return cls(light, norm / grid.size**0.5, fourth / (second + FAINT) ** 2, pattern)
-
-
 class _Usual:
-    """What the camera normally shows."""
+    """What the camera normally shows: the detail of its pictures, and a grid of their brightness."""
 
     def __init__(self) -> None:
         self._frames = 0
-        self._seconds = 0.0
-        self._light = self._structure = self._detail = 0.0
+        self._unlearnt_s = 0.0
+        self._detail = 0.0
+        self._light = self._structure = 0.0
         self._pattern: Floats = np.zeros(GRID[0] * GRID[1], np.float32)
 
-    def learn(self, look: _Look, step_s: float) -> None:
-        self._frames += 1
-        self._seconds += step_s
-        share = max(1.0 / self._frames, min(1.0, step_s / LEARN_S))
-        self._light += share * (look.light - self._light)
-        self._structure += share * (look.structure - self._structure)
-        self._detail += share * (min(look.detail, MOST_DETAIL) - self._detail)
-        self._pattern += np.float32(share) * (look.pattern - self._pattern)
-
-    def hidden_in(self, look: _Look) -> bool:
-        """Nothing of the usual can be seen."""
-        if look.detail >= COVERED_DETAIL:
+    def hidden_in(self, grey: Floats) -> bool:
+        """Nothing of the usual can be seen. grey: float32 (h, w)."""
+        detail = _detail(grey)
+        if detail >= COVERED_DETAIL:
             return False
+        light, structure, pattern = _grid(grey)
         if self._frames < LEARN_FRAMES:
-            return look.light < DARK_START_LEVEL and look.structure < DARK_START_STRUCTURE
-        if self._detail <= USUAL_DETAIL or look.structure >= COVERED_STRUCTURE * self._structure:
+            return light < DARK_START_LEVEL and structure < DARK_START_STRUCTURE
+        if self._detail <= USUAL_DETAIL or structure >= COVERED_STRUCTURE * self._structure:
             return False
-        likeness = float(look.pattern @ self._pattern) / max(float(np.sqrt(self._pattern @ self._pattern)), 1e-6)
+        likeness = float(pattern @ self._pattern) / max(float(np.sqrt(self._pattern @ self._pattern)), 1e-6)
         usual_relative = self._structure / (self._light + LIGHT_FLOOR)
-        relative = look.structure / (look.light + LIGHT_FLOOR)
+        relative = structure / (light + LIGHT_FLOOR)
         return likeness < COVERED_LIKENESS or relative < COVERED_RELATIVE * usual_relative
+
+    def learn(self, grey: Floats, step_s: float) -> None:
+        """Once in a while, for it costs as much as all the rest."""
+        self._unlearnt_s += step_s
+        if self._frames >= LEARN_FRAMES and self._unlearnt_s < LEARN_EVERY_S:
+            return
+        self._frames += 1
+        share = max(1.0 / self._frames, min(1.0, self._unlearnt_s / LEARN_S))
+        self._unlearnt_s = 0.0
+        light, structure, pattern = _grid(grey)
+        self._detail += share * (min(_detail(grey), MOST_DETAIL) - self._detail)
+        self._light += share * (light - self._light)
+        self._structure += share * (structure - self._structure)
+        self._pattern += np.float32(share) * (pattern - self._pattern)
+
+
+def _detail(grey: Floats) -> float:
+    """Kurtosis of the differences between diagonal neighbours; FAINT keeps rounding from counting as detail."""
+    step = (grey[1:, 1:] - grey[:-1, :-1]).ravel()
+    power = step * step
+    count = max(1, power.size)
+    return float(power @ power) / count / (float(step @ step) / count + FAINT) ** 2
+
+
+def _grid(grey: Floats) -> tuple[float, float, Floats]:
+    """Mean and standard deviation of a grid of block means, and the grid, float32 (12 * 16,), with mean 0 and norm 1."""
+    blocks = cv2.resize(grey, GRID[::-1], interpolation=cv2.INTER_AREA).ravel()
+    light = float(blocks.mean())
+    pattern: Floats = np.subtract(blocks, light, dtype=np.float32)
+    norm = float(np.sqrt(pattern @ pattern))
+    np.divide(pattern, max(norm, 1e-6), out=pattern)
+    return light, norm / blocks.size**0.5, pattern
+
+
+def _is_white(samples: Pixels, grey: Floats) -> bool:
+    if float(grey.mean()) < WHITE_SHARE * WHITE_LEVEL:  # cheaper to find out, and nearly always the end of it
+        return False
+    return int(np.count_nonzero(samples >= WHITE_LEVEL)) >= WHITE_SHARE * samples.size
 
 
 def _samples(pixels: Pixels) -> Pixels:
-    """About 60 x 80 pixels of the picture, uint8 (h, w, 3)."""
+    """About 48 x 64 pixels of the picture, uint8 (h, w, 3)."""
     height, width = pixels.shape[:2]
     return np.ascontiguousarray(pixels[:: max(1, height // SAMPLES[0]), :: max(1, width // SAMPLES[1])])
 

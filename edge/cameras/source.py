@@ -119,9 +119,7 @@ def _url(text: str) -> Source:
     if parts.scheme.lower() not in URL_SCHEMES:
         raise CameraError(f"a camera address begins with rtsp://, rtsps://, http:// or https://, not {parts.scheme}://")
     if not host:
-        raise CameraError(
-            f"the camera address {_without_password(text)} names no host: write {parts.scheme}://HOST/PATH"
-        )
+        raise CameraError(f"the camera address {_without_password(text)} names no host: write {parts.scheme}://HOST/PATH")
     at = host if port is None else f"{host}:{port}"
     return Source(Kind.URL, text, f"{parts.scheme}://{at}{parts.path}")
 

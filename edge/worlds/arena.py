@@ -27,7 +27,7 @@ class ArenaPainter:
         self._noise: NDArray[np.int16] = np.clip(np.rint(sheet), -40, 40).astype(np.int16)
 
     def paint(self, pose: NDArray[np.float64], light: float = 1.0) -> Pixels:
-        """The picture of one rover. pose: float64 (3,) of x, y in m and heading in rad. light: lamp gain. uint8 (480, 640, 3)."""
+        """The picture of one rover, uint8 (480, 640, 3). pose: float64 (3,) of x, y in m, heading in rad. light: lamp gain."""
         picture = self._floor.copy()
         x, y, heading = (float(v) for v in pose)
         radius = self.spec.body_radius

@@ -1,0 +1,66 @@
+"""The command line: finds every subcommand by its entry point and dispatches."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+
+from edge.errors import UserError
+from firmware_bridge.controller import BridgeError
+
+GROUP = "latentloop.commands"
+ORDER = ("demo", "run", "watch", "calibrate", "bench", "memory", "doctor", "world")
+
+_EXAMPLES = """start here:
+  latentloop demo                    a simulated rover driven by its world model, with the status page
+  latentloop watch 0                 watch the first camera of this machine
+  latentloop run robot.toml          drive a robot
+  latentloop doctor                  what this machine has, and what is missing
+
+exit codes: 0 all well, 1 a problem was found, 2 bad input, 130 ended by Ctrl-C
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands that are installed."""
+    parser = argparse.ArgumentParser(
+        prog="latentloop",
+        description="Run a world model on the machine that needs it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"latentloop {version('latentloop')}")
+    parser.set_defaults(run=None)
+    subparsers = parser.add_subparsers(metavar="COMMAND")
+    rank = {name: place for place, name in enumerate(ORDER)}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (rank.get(e.name, len(ORDER)), e.name)):
+        entry.load()(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except (UserError, BridgeError) as error:
+        print(f"latentloop: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

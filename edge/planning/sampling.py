@@ -1,0 +1,120 @@
+"""iCEM over the world model: sample plans, roll all of them out in one engine call, keep the best, sample around them.
+
+The improved cross-entropy method (Pinneri et al., CoRL 2020): coloured noise, a warm start from the last tick's plan
+shifted by one step, and elites carried over. Bounded by a deadline: another iteration begins only if the slowest one so
+far would still fit, and the best plan seen so far is returned whenever the time is over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.clock import Clock
+from edge.config import PlannerConfig
+from edge.engines.engine import Engine, EngineError, write_input
+from edge.messages import Belief, Floats, Goal, Plan
+from edge.planning.noise import noise_bank
+from edge.planning.planner import PlanningError
+
+_BANK = 32
+"""How many iterations' worth of noise is drawn once; a random slice of it costs nothing on the loop's path."""
+
+
+class SamplingPlanner:
+    """Plans with the bundle's rollout graph.
+
+    rollout: context (1, C, T, D), past_actions (1, C - 1, A), actions (N, K, A), goal (1, T, D) -> distance (N, K), the
+    mean squared latent distance to the goal after each step.
+    """
+
+    def __init__(self, rollout: Engine, clock: Clock, config: PlannerConfig) -> None:
+        self._rollout = rollout
+        self._clock = clock
+        self._config = config
+        self._candidates, self._horizon, self._width = rollout.inputs["actions"].shape
+        if config.elites >= self._candidates:
+            raise PlanningError(
+                f"planner.elites is {config.elites} and the bundle's rollout has {self._candidates} candidates: "
+                f"choose at most {self._candidates - 1}"
+            )
+        self._rng = np.random.default_rng(config.seed)
+        self._bank = noise_bank(
+            self._rng, _BANK * self._candidates, self._horizon, self._width, config.colour
+        ).reshape(-1, self._horizon, self._width)
+        # A late step counts more: the plan should end at the goal, and pass near it if it can.
+        weights = np.arange(1, self._horizon + 1, dtype=np.float32)
+        self._weights: Floats = weights / weights.sum()
+        self._actions = np.zeros((self._candidates, self._horizon, self._width), dtype=np.float32)
+        self._mean: Floats | None = None
+        self._elites: Floats | None = None
+        self._slowest_ns = 0
+        self.engine_ns = 0
+
+    def plan(self, belief: Belief, goal: Goal, deadline_ns: int) -> Plan:
+        """See :class:`edge.planning.planner.Planner`."""
+        config, actions = self._config, self._actions
+        self.engine_ns = 0
+        cost_now = float(np.mean((belief.latent - goal.latent) ** 2))
+        write_input(self._rollout, "context", belief.context[None])
+        write_input(self._rollout, "past_actions", belief.actions[None])
+        write_input(self._rollout, "goal", goal.latent[None])
+        mean, elites = self._shifted()
+        spread = np.full((self._horizon, self._width), config.spread, dtype=np.float32)
+        best = mean
+        best_cost = np.inf
+        done = 0
+        while done < config.iterations:
+            started = self._clock.now_ns()
+            if done and started + self._slowest_ns > deadline_ns:
+                break
+            self._sample(mean, spread)
+            # Three plans are always asked about: go on as planned, stand still, and the best so far.
+            actions[0], actions[1], actions[2] = mean, 0.0, best
+            if elites is not None:
+                actions[3 : 3 + len(elites)] = elites
+            costs = self._roll_out()
+            order = np.argpartition(costs, config.elites)[: config.elites]
+            elites = actions[order].copy()
+            leader = int(order[np.argmin(costs[order])])
+            if costs[leader] < best_cost:
+                best, best_cost = actions[leader].copy(), float(costs[leader])
+            keep = np.float32(config.inertia)
+            mean = keep * mean + (1 - keep) * elites.mean(axis=0)
+            spread = keep * spread + (1 - keep) * elites.std(axis=0)
+            done += 1
+            self._slowest_ns = max(self._clock.now_ns() - started, self._slowest_ns * 15 // 16)
+        self._mean = best
+        self._elites = None if elites is None else elites[: max(1, config.elites // 4)]
+        reached = cost_now <= goal.reached_cost
+        return Plan(best, best_cost, cost_now, done, done * self._candidates, goal.name, reached)
+
+    def forget(self) -> None:
+        """See :class:`edge.planning.planner.Planner`."""
+        self._mean = self._elites = None
+
+    def _shifted(self) -> tuple[Floats, Floats | None]:
+        """Last tick's plan and elites one step on; the new last step repeats the one before it."""
+        if self._mean is None or self._elites is None:
+            return np.zeros((self._horizon, self._width), dtype=np.float32), None
+        mean = np.concatenate([self._mean[1:], self._mean[-1:]])
+        return mean, np.concatenate([self._elites[:, 1:], self._elites[:, -1:]], axis=1)
+
+    def _sample(self, mean: Floats, spread: Floats) -> None:
+        start = int(self._rng.integers(0, len(self._bank) - self._candidates + 1))
+        noise = self._bank[start : start + self._candidates]
+        np.multiply(noise, spread, out=self._actions)
+        self._actions += mean
+        np.clip(self._actions, -1.0, 1.0, out=self._actions)
+
+    def _roll_out(self) -> Floats:
+        """float32 (N,) costs of the sampled actions."""
+        started = self._clock.now_ns()
+        write_input(self._rollout, "actions", self._actions)
+        self._rollout.enqueue()
+        self._rollout.wait()
+        distance: Floats = self._rollout.output("distance")
+        self.engine_ns += self._clock.now_ns() - started
+        costs: Floats = distance @ self._weights
+        if not np.isfinite(costs).any():
+            raise EngineError("the rollout gave no finite cost: check the bundle with latentloop doctor")
+        return np.where(np.isfinite(costs), costs, np.float32(np.finfo(np.float32).max))
