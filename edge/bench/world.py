@@ -158,7 +158,9 @@ def _drive_at_random(episode: Episode) -> Callable[[int], Floats]:
     return lambda step: actions[step]
 
 
-def bench_world(bundle: Bundle, episodes: int, drivers: tuple[Driver, ...], iterations: int, note: Callable[[str], None]) -> dict[str, Any]:
+def bench_world(
+    bundle: Bundle, episodes: int, drivers: tuple[Driver, ...], iterations: int, note: Callable[[str], None]
+) -> dict[str, Any]:
     """Success of each driver over the same episodes, with a 95 % interval, and the steps it took. note: progress."""
     config = PlannerConfig(iterations=iterations)
     goal = bundle.manifest.goal

@@ -21,14 +21,24 @@ class ArenaPainter:
         self.spec = spec
         self._rng = np.random.default_rng(seed)
         self._scale = WIDTH / spec.arena_width
-        self._floor = _paint_floor()
+        self.floor = _paint_floor()
+        """The empty arena, without noise: uint8 (480, 640, 3)."""
         # Fresh Gaussian noise costs more than the whole picture: shifted copies of one sheet look the same.
         sheet = self._rng.normal(0.0, noise_sigma, size=(HEIGHT + 64, WIDTH + 64, 3))
         self._noise: NDArray[np.int16] = np.clip(np.rint(sheet), -40, 40).astype(np.int16)
 
     def paint(self, pose: NDArray[np.float64], light: float = 1.0) -> Pixels:
         """The picture of one rover, uint8 (480, 640, 3). pose: float64 (3,) of x, y in m, heading in rad. light: lamp gain."""
-        picture = self._floor.copy()
+        picture = self.floor.copy()
+        self.draw(picture, pose)
+        row, column = self._rng.integers(0, 64, size=2)
+        noise = self._noise[row : row + HEIGHT, column : column + WIDTH]
+        lit = cv2.convertScaleAbs(picture, alpha=light) if light != 1.0 else picture
+        noisy = cv2.add(lit, noise, dtype=cv2.CV_8U)
+        return np.asarray(noisy, dtype=np.uint8)
+
+    def draw(self, picture: Pixels, pose: NDArray[np.float64]) -> None:
+        """Put one rover, without noise, into a picture of the arena's size."""
         x, y, heading = (float(v) for v in pose)
         radius = self.spec.body_radius
         ahead = np.array((np.cos(heading), np.sin(heading)))
@@ -39,11 +49,6 @@ class ArenaPainter:
         for side in (left, -left):
             self._quad(picture, centre + 0.86 * radius * side, ahead * radius * 0.55, side * radius * 0.18, (24, 24, 26))
         self._disc(picture, centre + ahead * radius * 0.55, radius * 0.36, (60, 190, 250))
-        row, column = self._rng.integers(0, 64, size=2)
-        noise = self._noise[row : row + HEIGHT, column : column + WIDTH]
-        lit = cv2.convertScaleAbs(picture, alpha=light) if light != 1.0 else picture
-        noisy = cv2.add(lit, noise, dtype=cv2.CV_8U)
-        return np.asarray(noisy, dtype=np.uint8)
 
     def _disc(self, picture: Pixels, centre: NDArray[np.float64], radius: float, colour: tuple[int, int, int]) -> None:
         at = self._fixed(centre)

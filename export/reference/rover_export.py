@@ -237,7 +237,7 @@ def export_rover(
         picture=Picture(spec.height, spec.width),
         latent=LatentShape(1, spec.latent),
         time=Timing(STEP_S, context),
-        actions=(Action("left_wheel", "rad/s", -wheel, wheel), Action("right_wheel", "rad/s", -wheel, wheel)),
+        actions=(Action("left", "rad/s", -wheel, wheel), Action("right", "rad/s", -wheel, wheel)),
         goal=GoalCost("latent_mse", chosen, horizon, candidates, explained),
         graphs=Graphs(Graph("", (), ()), Graph("", (), ())),
         files={},

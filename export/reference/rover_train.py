@@ -5,36 +5,67 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from edge.worlds.rover import SPEC
 from export.reference.rover_data import TRAINING_SEED, VALIDATION_SEED, Footage, record
 from export.reference.rover_model import RoverModel
 from export.reference.sigreg import sigreg
 
-
-def losses(model: RoverModel, pictures: Tensor, actions: Tensor, regularizer: float) -> tuple[Tensor, Tensor, Tensor]:
-    """pictures uint8 (B, T, h, w, 3), actions (B, T, A). Returns total, prediction error, latent variance."""
-    b, t = pictures.shape[:2]
-    latents = model.encoder(pictures.flatten(0, 1)).reshape(b, t, -1)
-    predicted = model.predictor(latents[:, :-1], actions[:, :-1])
-    error = (predicted - latents[:, 1:]).float().square().mean()
-    # A second step on its own output, so that a rollout meets in training what it meets in planning.
-    again = model.predictor(torch.cat([latents[:, :1], predicted[:, :-1]], dim=1), actions[:, :-1])
-    error2 = (again[:, 1:] - latents[:, 2:]).float().square().mean()
-    spread = torch.stack([sigreg(latents[:, i]) for i in range(t)]).mean()
-    total = error + 0.5 * error2 + regularizer * spread
-    return total, error, latents.float().var(dim=(0, 1)).mean()
+LENGTH = 5
+"""Frames of a training sequence."""
 
 
-def batch_of(footage: Footage, rng: np.random.Generator, size: int, length: int) -> tuple[Tensor, Tensor]:
+class Batch(NamedTuple):
+    """pictures: uint8 (B, T, h, w, 3). actions: float32 (B, T, A). names: float32 (B, T, 4), see PoseName."""
+
+    pictures: Tensor
+    actions: Tensor
+    names: Tensor
+
+
+class Losses(NamedTuple):
+    """total and its parts: one-step error, error on the predictor's own output, Gaussian test, error of the named pose."""
+
+    total: Tensor
+    error: Tensor
+    rollout: Tensor
+    spread: Tensor
+    pose: Tensor
+
+
+def losses(model: RoverModel, batch: Batch, arguments: argparse.Namespace) -> Losses:
+    """What one step of training lowers."""
+    b, t = batch.pictures.shape[:2]
+    latents = model.encoder(batch.pictures.flatten(0, 1)).reshape(b, t, -1)
+    actions = batch.actions[:, :-1]
+    ahead = model.predictor(latents[:, :-1], actions)
+    error = (ahead - latents[:, 1:]).float().square().mean()
+    # Two more steps, each on the predictor's own output, so that a rollout meets in training what it meets in planning.
+    rollout = torch.zeros(())
+    for step in (2, 3):
+        ahead = model.predictor(torch.cat([latents[:, : step - 1], ahead[:, step - 2 : -1]], dim=1), actions)
+        rollout = rollout + (ahead[:, step - 1 :] - latents[:, step:]).float().square().mean()
+    spread = (sigreg(latents[:, 0]) + sigreg(latents[:, -1])) / 2
+    pose = (model.pose_name(latents.flatten(0, 1)) - batch.names.flatten(0, 1)).float().square().mean()
+    total = error + 0.5 * rollout + arguments.spread * spread + arguments.pose * pose
+    return Losses(total, error, rollout, spread, pose)
+
+
+def batch_of(footage: Footage, rng: np.random.Generator, size: int) -> Batch:
+    """Random sequences of :data:`LENGTH` frames."""
     episodes, steps = footage.actions.shape[:2]
-    which = rng.integers(0, episodes, size)
-    start = rng.integers(0, steps - length + 1, size)
-    index = start[:, None] + np.arange(length)
-    return torch.from_numpy(footage.pictures[which[:, None], index]), torch.from_numpy(footage.actions[which[:, None], index])
+    which = rng.integers(0, episodes, size)[:, None]
+    index = rng.integers(0, steps - LENGTH + 1, size)[:, None] + np.arange(LENGTH)
+    poses = footage.poses[which, index]
+    place = poses[..., :2] / SPEC.arena_width - 0.5
+    heading = poses[..., 2:]
+    names = np.concatenate([3.0 * place, np.cos(heading), np.sin(heading)], axis=-1).astype(np.float32)
+    return Batch(*map(torch.from_numpy, (footage.pictures[which, index], footage.actions[which, index], names)))
 
 
 @torch.no_grad()
@@ -91,21 +122,18 @@ def train(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     saved_at = started
     for step in range(first, arguments.steps):
-        pictures, actions = batch_of(footage, rng, arguments.batch, 4)
+        batch = Batch(*(tensor.to(device) for tensor in batch_of(footage, rng, arguments.batch)))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
-            total, error, variance = losses(model, pictures.to(device), actions.to(device), arguments.regularizer)
+            parts = losses(model, batch, arguments)
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        parts.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
             rate = (step - first + 1) / (time.monotonic() - started)
-            print(
-                f"step {step} of {arguments.steps}  error {float(error):.4f}  variance {float(variance):.3f}  "
-                f"total {float(total):.4f}  {rate:.1f} steps/s",
-                flush=True,
-            )
+            shown = "  ".join(f"{name} {float(part.detach()):.4f}" for name, part in parts._asdict().items())
+            print(f"step {step} of {arguments.steps}  {shown}  {rate:.1f} steps/s", flush=True)
         if step % 500 == 499:
             cpu = model.to("cpu")
             print(evaluate(cpu, held_out), flush=True)
@@ -120,11 +148,12 @@ def train(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="build/rover", help="folder for checkpoints (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=2400)
+    parser.add_argument("--episodes", type=int, default=12000, help="of 16 frames each (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--regularizer", type=float, default=0.02)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle schedule (default: %(default)s)")
+    parser.add_argument("--spread", type=float, default=0.05, help="weight: latents are Gaussian (default: %(default)s)")
+    parser.add_argument("--pose", type=float, default=0.3, help="weight: naming the pose (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
