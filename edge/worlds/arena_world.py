@@ -32,6 +32,7 @@ from edge.messages import Pixels
 from edge.worlds.arena import HEIGHT, WIDTH, ArenaPainter
 from edge.worlds.rover import SPEC, STEP_S, Doubles, Rover, pose_distance, random_actions, random_pose
 from firmware_bridge import host_firmware
+from firmware_bridge.messages import State
 from firmware_bridge.plant import MotorFeedback, MotorOutput
 
 FRAMES, MOTORS, GOALS, PLANT = "frames", "motors", "goals", "plant"
@@ -87,6 +88,8 @@ class ArenaWorld:
         self._rover = Rover(random_pose(self._rng, 1))
         self._turned = np.zeros(2)
         self._output = np.zeros(2)
+        self._motors_said: MotorOutput | None = None
+        self._safe_stop_ns: int | None = None
         self._frame_ns = round(NS_PER_S / fps)
         self._sequence = 0
         self._shown: _Shown | None = None
@@ -171,7 +174,11 @@ class ArenaWorld:
                 self._selector.unregister(motors)
                 motors.close()
                 return
-            self._output[:] = MotorOutput.unpack(packet).output_mrad_s
+            said = MotorOutput.unpack(packet)
+            before, self._motors_said = self._motors_said, said
+            if said.state is State.SAFE_STOP and before is not None and before.state is State.ACTIVE:
+                self._safe_stop_ns = said.mono_ns - said.last_lease_mono_ns
+            self._output[:] = said.output_mrad_s
             self._output /= 1e3
 
     # -- the camera ----------------------------------------------------------------------------------------------
@@ -190,7 +197,8 @@ class ArenaWorld:
         self._selector.register(person, selectors.EVENT_READ, self._hear_person)
 
     def _hear_person(self, person: socket.socket) -> None:
-        """One line in, one JSON line and perhaps a picture out: ``next`` shows a goal, ``where`` tells the truth."""
+        """One line in, one JSON line and perhaps a picture out: ``next`` shows a goal, ``where`` tells the true
+        pose, ``motors`` what the motor driver hears and how long after its last lease the firmware last stopped."""
         try:
             asked = person.recv(64).strip()
             if asked == b"next":
@@ -199,6 +207,15 @@ class ArenaWorld:
                 picture: Pixels = self._painter.paint(self._shown.pose)
                 person.sendall(json.dumps({"name": self._shown.name, "shape": picture.shape}).encode() + b"\n")
                 person.sendall(picture.tobytes())
+                return
+            if asked == b"motors":
+                said = self._motors_said
+                answer = {
+                    "state": "" if said is None else said.state.name.lower(),
+                    "moving": bool(np.abs(self._output).max() > 1.0),
+                    "last_lease_to_safe_stop_ms": None if self._safe_stop_ns is None else self._safe_stop_ns / 1e6,
+                }
+                person.sendall(json.dumps(answer).encode() + b"\n")
                 return
             if asked == b"where":
                 there = self._shown is not None and arrived(self._rover.pose[0], self._shown.pose)

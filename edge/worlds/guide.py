@@ -47,6 +47,11 @@ class ArenaGuide:
         with self._lock:
             self.arrived += bool(self._ask(b"where")["arrived"]) and reached
 
+    def motors(self) -> dict[str, Any]:
+        """What the motor driver hears; for measurements."""
+        with self._lock:
+            return self._ask(b"motors")
+
     def close(self) -> None:
         """See :class:`edge.goals.GoalSource`."""
         self._socket.close()

@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle schedule (default: %(default)s)")
     parser.add_argument("--spread", type=float, default=0.05, help="weight: latents are Gaussian (default: %(default)s)")
-    parser.add_argument("--pose", type=float, default=0.3, help="weight: naming the pose (default: %(default)s)")
+    parser.add_argument("--pose", type=float, default=3.0, help="weight: naming the pose (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
