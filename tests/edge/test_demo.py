@@ -1,0 +1,72 @@
+"""The demo as a person starts it: three real processes, and the figures that the README promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 120.0
+
+KEYS = {
+    "goals_tried", "goals_reached", "tick_hz", "camera_to_command_ms", "overhead_ms", "engine", "integer_gemms", "serial", "firmware",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("firmware", ["c", "python"])
+def test_headless_demo_drives_and_reports(firmware: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.cli", "demo", "--headless", "--seconds", "10", "--json", "--firmware", firmware],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary.keys() >= KEYS
+    assert summary["planned_ticks"] > 0
+    assert summary["serial"]["crc_errors"] == 0
+    assert summary["serial"]["acked"] > 0
+    assert ("Python" in summary["firmware"]) is (firmware == "python")
+    assert not list(tmp_path.iterdir()), "the demo left something behind"
+
+
+def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "edge.cli", "demo", "--headless"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert demo.stdout is not None
+    line = demo.stdout.readline()
+    while line and "armed" not in line:
+        line = demo.stdout.readline()
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate(timeout=DEADLINE_S)
+    assert demo.returncode == 0, err
+    assert "Traceback" not in err
+    assert "goals" in out
+    assert not list(tmp_path.iterdir()), "the demo left something behind"
+
+
+def test_kills_leave_nothing_moving_and_nothing_lost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.cli", "bench", "kill", "--kills", "2", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["episodes_lost"] == report["episodes_damaged"] == 0
+    assert report["beliefs_restored"] == report["restarts"]

@@ -1,0 +1,140 @@
+"""The whole robot against the real simulated world: what bad input says, and that no motor was ever armed by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.bundle import load
+from edge.demo import World
+from edge.worlds.guide import ArenaGuide
+
+DEADLINE_S = 90.0
+"""Only guards against hanging."""
+
+GOOD = """name = "Rover under test"
+bundle = "rover"
+[camera]
+source = "world:frames"
+[bridge]
+port = "motors"
+[goals]
+source = "world:goals"
+[dashboard]
+enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running world; robot files go into its folder."""
+    folder = tmp_path_factory.mktemp("arena")
+    with World(folder, seed=5):
+        yield folder
+
+
+def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """``latentloop run`` on a robot file with this text."""
+    robot = folder / "robot.toml"
+    robot.write_text(text)
+    return subprocess.run(
+        [sys.executable, "-m", "edge.cli", "run", str(robot), "--seconds", "1", *options],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def wrong_hash(folder: Path) -> str:
+    shutil.copytree(load("rover").folder, folder / "tampered", dirs_exist_ok=True)
+    with (folder / "tampered" / "encoder.onnx").open("ab") as file:
+        file.write(b"\0")
+    return GOOD.replace('"rover"', '"tampered"')
+
+
+def newer_format(folder: Path) -> str:
+    shutil.copytree(load("rover").folder, folder / "newer", dirs_exist_ok=True)
+    manifest = folder / "newer" / "bundle.toml"
+    manifest.write_text(manifest.read_text().replace("format = 1", "format = 99"))
+    return GOOD.replace('"rover"', '"newer"')
+
+
+def no_folder_possible(folder: Path) -> str:
+    (folder / "a-file").write_text("in the way")
+    return GOOD + '[memory]\nfolder = "a-file/memory"\n'
+
+
+def port_in_use(folder: Path) -> str:
+    taken = socket.create_server(("127.0.0.1", 0))
+    _open.append(taken)
+    return GOOD.replace("enabled = false", f"port = {taken.getsockname()[1]}")
+
+
+_open: list[socket.socket] = []
+
+BAD = {
+    "missing camera": (lambda f: GOOD.replace("world:frames", "nowhere.mp4"), "nowhere.mp4"),
+    "no world behind the camera": (lambda f: GOOD.replace("world:frames", "world:gone"), "gone"),
+    "no serial port": (lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"'), "/dev/ttyNOPE"),
+    "no such bundle": (lambda f: GOOD.replace('"rover"', '"unicorn"'), "unicorn"),
+    "a watcher's bundle": (lambda f: GOOD.replace('"rover"', '"camera"'), "latentloop watch"),
+    "wrong hash": (wrong_hash, "encoder.onnx"),
+    "newer format": (newer_format, "99"),
+    "misspelt key": (lambda f: GOOD.replace("port =", "prot ="), "did you mean 'port'?"),
+    "not TOML": (lambda f: GOOD + "[[", "TOML"),
+    "out of range": (lambda f: GOOD + "[safety]\nspeed = 3\n", "allowed: 0 to 1"),
+    "memory folder in the way": (no_folder_possible, "a-file/memory"),
+    "port in use": (port_in_use, "in use"),
+    "planner budget": (lambda f: GOOD + "[planner]\nbudget_ms = 200\n", "budget_ms"),
+    "no goal picture": (lambda f: GOOD.replace("world:goals", "nothing.png"), "nothing.png"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_arms_nothing(arena: Path, case: str) -> None:
+    make, names = BAD[case]
+    done = run(arena, make(arena), "--arm")
+    assert done.returncode == 2, done.stderr
+    assert names in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    guide = ArenaGuide(arena / "goals")
+    try:
+        motors = guide.motors()
+    finally:
+        guide.close()
+    assert motors["state"] not in ("active", "safe_stop", "safe")
+    assert not motors["moving"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_memory_folder(arena: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    done = run(arena, GOOD + f'[memory]\nfolder = "{tmp_path}/memory"\n')
+    assert done.returncode == 2
+    assert "memory" in done.stderr
+
+
+def test_the_robot_drives_and_remembers(arena: Path) -> None:
+    robot = GOOD + '[memory]\nfolder = "kept"\n[goals]\n'.replace("[goals]\n", "")
+    first = run(arena, robot, "--arm", "--seconds", "8", "--json")
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert summary["planned_ticks"] > 0
+    assert summary["serial"]["crc_errors"] == 0
+    assert summary["serial"]["acked"] > 0
+    assert summary["memory"]["episodes"] > 0
+    assert set(summary["integer_gemms"]) == {"encoder", "predictor", "rollout"}
+    assert all(count > 0 for count in summary["integer_gemms"].values())
+    again = run(arena, robot, "--seconds", "1")
+    assert "belief restored" in again.stdout
+    assert again.returncode == 0
