@@ -12,9 +12,11 @@ MIN_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A MatMul on a constant weight. activation, weight: tensor names. weight is (K, N)."""
+    """A MatMul on a constant weight. activation, weight: tensor names. weight is (K, N). layer: its name in the model,
+    known by its bias (tracing renames weights), empty without one."""
 
     node: str
+    layer: str
     activation: str
     weight: str
     k: int
@@ -24,6 +26,13 @@ class Linear:
 def find_linears(model: onnx.ModelProto) -> list[Linear]:
     """All Linears to quantize, in graph order. Products of two activations (attention) are never among them."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = {
+        name: bias.removesuffix(".bias")
+        for node in model.graph.node
+        if node.op_type == "Add"
+        for name, bias in (tuple(node.input), tuple(node.input)[::-1])
+        if bias in constants
+    }
     found = []
     for node in model.graph.node:
         if node.op_type != "MatMul" or node.input[0] in constants:
@@ -31,7 +40,7 @@ def find_linears(model: onnx.ModelProto) -> list[Linear]:
         weight = constants.get(node.input[1])
         if weight is None or len(weight.dims) != 2 or min(weight.dims) < MIN_SIZE:
             continue
-        found.append(Linear(node.name, node.input[0], weight.name, weight.dims[0], weight.dims[1]))
+        found.append(Linear(node.name, layers.get(node.output[0], ""), node.input[0], weight.name, *weight.dims))
     return found
 
 

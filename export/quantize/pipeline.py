@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,14 @@ def quantize(
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
     made_from: str,
+    keep_float: Sequence[str] = (),
     method: Method = "mse",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Quantized:
-    """FP32 graph and calibration inputs in, INT8 master graph out. Raises CalibrationError."""
-    linears = find_linears(model)
+    """FP32 graph and calibration inputs in, INT8 master graph out. keep_float: layers, by the end of their name in the
+    model, that stay as they are. Raises CalibrationError."""
+    linears = [linear for linear in find_linears(model) if not linear.layer.endswith(tuple(keep_float))]
     watched = list(dict.fromkeys(linear.activation for linear in linears))
     observed = with_outputs(model, watched).SerializeToString()
     table = measure_ranges(observed, watched, batches, made_from=made_from, method=method, progress=progress)
-    return Quantized(write_qdq(model, table).SerializeToString(), table, len(linears))
+    return Quantized(write_qdq(model, table, linears).SerializeToString(), table, len(linears))

@@ -6,6 +6,8 @@ stored as int8. Only Linears; residual adds, norms, GELU, softmax and attention 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from onnx import helper, numpy_helper
 from calibration.activations import LEVELS, ScaleTable
 from edge.engines.onnx_file import ACTIVATION_ZERO_POINT
 from export.onnx_graphs import drop_unused_constants
-from export.quantize.linears import find_linears
+from export.quantize.linears import Linear
 
 DEAD_CHANNEL_SCALE = 2.0**-14
 """For channels whose weights are all zero: runtimes refuse a scale of 0, and FP16 flushes anything smaller."""
@@ -27,12 +29,12 @@ def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDAr
     return np.clip(np.rint(weight / scale), -LEVELS, LEVELS).astype(np.int8), scale
 
 
-def write_qdq(model: onnx.ModelProto, table: ScaleTable) -> onnx.ModelProto:
-    """A copy of an FP32 graph with every Linear that the table has a scale for quantized."""
+def write_qdq(model: onnx.ModelProto, table: ScaleTable, linears: Sequence[Linear]) -> onnx.ModelProto:
+    """A copy of an FP32 graph with ``linears`` quantized. The table has a scale for the activation of each."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    chosen = {linear.node: linear for linear in find_linears(copy) if linear.activation in table.tensors}
+    chosen = {linear.node: linear for linear in linears}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     new: dict[str, onnx.TensorProto] = {}
     done: set[str] = set()

@@ -57,6 +57,10 @@ NEAR_M = 0.05
 NEAR_RAD = np.deg2rad(10.0)
 REACHED_QUANTILE = 0.9
 
+KEEP_FLOAT = ("outward",)
+"""The layer that writes the step into the latent. Its rounding error adds up over a rollout: alone it took the rank
+correlation of plan costs from 0.999 to 0.982, and in float it costs 2 % of the time."""
+
 Feed = dict[str, NDArray[Any]]
 
 
@@ -201,10 +205,12 @@ def export_rover(
     rng = np.random.default_rng(CALIBRATION_SEED)
     say("calibrating the predictor")
     feeds = predictor_feeds(rng, exact["predictor"], latents, footage.actions)
-    quantized["predictor"] = quantize(graphs["predictor"], feeds, made_from=f"own rollouts on {source}")
+    quantized["predictor"] = quantize(
+        graphs["predictor"], feeds, made_from=f"own rollouts on {source}", keep_float=KEEP_FLOAT
+    )
     say("calibrating the rollout")
     plans = rollout_feeds(rng, latents, footage.actions, (candidates, horizon), context, episodes)
-    quantized["rollout"] = quantize(graphs["rollout"], plans, made_from=f"plans on {source}")
+    quantized["rollout"] = quantize(graphs["rollout"], plans, made_from=f"plans on {source}", keep_float=KEEP_FLOAT)
 
     say("verifying on pictures that calibration has not seen")
     engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
@@ -279,9 +285,11 @@ def _verify(
     imagined = (imagine(exact["predictor"]), imagine(engines["predictor"]))
     report["predictor"] = rollout_report(*imagined, latents[:, context:])
     feeds = list(rollout_feeds(rng, latents, footage.actions, shape, context, 100))
+    weights = np.arange(1, shape[1] + 1, dtype=np.float32)  # late steps count more, as in edge.planning.sampling
+    weights /= weights.sum()
     report["planner"] = plan_report(
-        np.stack([run(exact["rollout"], feed)[:, -1] for feed in feeds]),
-        np.stack([run(engines["rollout"], feed)[:, -1] for feed in feeds]),
+        np.stack([run(exact["rollout"], feed) @ weights for feed in feeds]),
+        np.stack([run(engines["rollout"], feed) @ weights for feed in feeds]),
     )
     return report
 
