@@ -148,6 +148,7 @@ class Supervisor:
         self._reason = "not armed yet"
         self._held_since_ns: int | None = None
         self._armed_at_ns = 0
+        self._estopped = False
         self._last = np.zeros(len(axes), dtype=np.float32)
         self._situation: Situation | None = None
 
@@ -200,6 +201,7 @@ class Supervisor:
         """Cut the motors now and latch; never waits, never raises."""
         self._controller.estop()
         with self._lock:
+            self._estopped = True
             self._enter(RobotState.STOPPED, reason)
 
     def clear_stop(self) -> None:
@@ -207,11 +209,15 @@ class Supervisor:
         with self._lock:
             if self._state not in (RobotState.STOPPED, RobotState.FAULT):
                 raise ArmRefused(f"there is no stop to clear: the robot is {self._state.value}")
-        try:
-            self._controller.clear_estop()
-        except BridgeError as error:
-            raise ArmRefused(f"the firmware did not clear its stop: {error}") from None
+            latched = self._estopped
+        # A stop of the supervisor's own making has left nothing latched in the firmware.
+        if latched or self._controller.telemetry().state in (FirmwareState.ESTOP, FirmwareState.FAULT):
+            try:
+                self._controller.clear_estop()
+            except BridgeError as error:
+                raise ArmRefused(f"the firmware did not clear its stop: {error}") from None
         with self._lock:
+            self._estopped = False
             self._enter(RobotState.DISARMED, "stop cleared by a person")
 
     # -- from the loop -------------------------------------------------------------------------------------------
