@@ -2,8 +2,9 @@
 
 The footage is cut into a few contiguous folds. Each fold is judged by concepts learned from the others
 (cross-conformal prediction: Vovk 2015), which shows how unfamiliar *new* normal footage looks; the concepts that are kept
-are then learned from everything. The alarm threshold is the largest p-value at which the debounced alarm never begins in
-the judged footage. Short footage thus gives a cautious threshold, and the evidence says how little it proves.
+are then learned from everything. The alarm threshold is the highest p-value at which the debounced alarm begins at most
+once in the judged footage. That is harsher than watching will be, for whatever happened in one fold only was new to its
+judge. Short footage gives a cautious threshold, and the evidence says how little it proves.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S
 from edge.memory.concepts import Concepts
 from edge.messages import Belief, Floats
-from edge.normal import Evidence, Normal, NormalError
-from edge.surprise import Alarm, AlarmCalibration, AlarmRule
+from edge.normal import Evidence, Normal, NormalError, alarm_rule
+from edge.surprise import Alarm, AlarmCalibration
 from edge.surprise.calibration import FORMAT_VERSION, fit_tail
 from edge.surprise.scores import pool, token_errors
 
@@ -29,6 +31,9 @@ BLOCK = 100
 MAX_FRAMES = 3000
 LEAST_CHANGE = 1e-3
 LEVEL_FLOOR = 0.5
+ALLOWED_ONSETS = 1
+MOST_EXPECTED = (3.0, 4.75, 6.3)
+"""After 0, 1 or 2 alarms fewer than so many were to be expected, with 95 % confidence (Poisson)."""
 HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.5, 1e-6
 
 
@@ -97,13 +102,14 @@ class NormalLearner:
         concepts = learned(np.arange(count))
         progress(1.0)
         seconds = count * self.seconds / max(1, self._offered)
+        onsets = self._onsets(p_values, alarm_p)
         evidence = Evidence(
             seconds=round(seconds, 1),
             frames=count,
             effective=round(min(calibration.error.effective, calibration.unfamiliarity.effective), 1),
             alarm_p=alarm_p,
-            onsets=self._onsets(p_values, alarm_p),
-            per_hour_below=round(3.0 * 3600.0 / seconds, 1),
+            onsets=onsets,
+            per_hour_below=round(MOST_EXPECTED[min(onsets, 2)] * 3600.0 / seconds, 1),
         )
         return Normal(bundle_sha256, made_from, concepts, calibration, evidence)
 
@@ -138,29 +144,42 @@ class NormalLearner:
         return [calibration.p_value(float(e), float(u)) for e, u in zip(error, unfamiliarity, strict=True)]
 
     def _quiet_alarm_p(self, p_values: list[float]) -> float:
-        """The highest of a few hundred candidates at which the alarm stays silent."""
+        """The highest of a few hundred candidates with at most ALLOWED_ONSETS alarms."""
         steps = round(40 * math.log10(HIGHEST_ALARM_P / LOWEST_ALARM_P))
         candidates = np.geomspace(HIGHEST_ALARM_P, LOWEST_ALARM_P, steps)
-        low, high = 0, steps - 1  # the alarm stays silent at candidates[high] or nowhere
+        low, high = 0, steps - 1  # candidates[high] is quiet enough, or none is
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._onsets(p_values, float(candidates[middle])) == 0 else (middle + 1, high)
+            quiet = self._onsets(p_values, float(candidates[middle])) <= ALLOWED_ONSETS
+            low, high = (low, middle) if quiet else (middle + 1, high)
         return float(candidates[low])
 
     def _onsets(self, p_values: list[float], alarm_p: float) -> int:
-        alarm = Alarm(AlarmRule(alarm_p=alarm_p, clear_factor=1.0))
+        alarm = Alarm(alarm_rule(alarm_p))
         return sum(alarm.update(p, at_ns) for p, at_ns in zip(p_values, self._times_ns, strict=True))
 
 
 def _calibration(errors: Floats, distances: Floats, bundle_sha256: str, made_from: str) -> AlarmCalibration:
     """As :meth:`AlarmCalibration.fit`, except that the levels come from all of the footage: half of a short stretch may
     miss the one thing that happened in it, and the scores of the other half would then be out of proportion. Levels are
-    one mean per patch and judge no frame by itself worth speaking of; the distances are from other folds already."""
-    tails, levels = [], []
+    one mean per patch and judge no frame by itself worth speaking of; the distances are from other folds already. Both
+    scores count the fewer of their effective frames, so that one threshold in p is equally strict for both."""
+    pooled, levels = [], []
     for scores in (errors, distances):
         means = scores.mean(axis=0, dtype=np.float64)
         level = np.maximum(means, max(LEVEL_FLOOR * float(means.mean()), 1e-12)).astype(np.float32)
-        tails.append(fit_tail(pool(np.divide(scores, level, dtype=np.float32)).astype(np.float64)))
+        pooled.append(pool(np.divide(scores, level, dtype=np.float32)).astype(np.float64))
         levels.append([float(value) for value in level])
-    frames, tokens = errors.shape
-    return AlarmCalibration(FORMAT_VERSION, bundle_sha256, made_from, frames, tokens, *tails, *levels)
+    error, unfamiliarity = map(fit_tail, pooled)
+    effective = min(error.effective, unfamiliarity.effective)
+    return AlarmCalibration(
+        FORMAT_VERSION,
+        bundle_sha256,
+        made_from,
+        errors.shape[0],
+        errors.shape[1],
+        msgspec.structs.replace(error, effective=effective),
+        msgspec.structs.replace(unfamiliarity, effective=effective),
+        levels[0],
+        levels[1],
+    )

@@ -22,6 +22,7 @@ from edge.memory.concepts import Concepts, ConceptSnapshot
 from edge.surprise import AlarmCalibration, AlarmRule
 
 FORMAT_VERSION = 1
+OFF_S = 1.0
 INDEX, ALARMS, CONCEPTS = "normal.json", "alarms.json", "concepts.npz"
 _AGAIN = "run 'latentloop calibrate alarms' again"
 
@@ -34,7 +35,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the calibration rests on. seconds, frames: of normal footage judged by concepts from other footage. effective:
     how many independent frames that amounts to. alarm_p: the p-value under which a frame counts against normality.
     onsets: false alarms on the judged footage at this alarm_p. per_hour_below: with 95 % confidence there are fewer false
-    alarms per hour on footage like this (rule of three)."""
+    alarms per hour on footage like this (Poisson)."""
 
     seconds: float
     frames: int
@@ -66,9 +67,8 @@ class Normal:
 
     @property
     def rule(self) -> AlarmRule:
-        """The alarm rule at the calibrated threshold. The dead-band must leave room below p = 1."""
-        alarm_p = self.evidence.alarm_p
-        return AlarmRule(alarm_p=alarm_p, clear_factor=max(1.0, min(5.0, 0.8 / alarm_p)))
+        """The rule at the calibrated threshold."""
+        return alarm_rule(self.evidence.alarm_p)
 
     def save(self, folder: Path) -> None:
         """Write all or nothing that would be believed. Raises NormalError."""
@@ -128,6 +128,12 @@ class Normal:
             raise NormalError(f"the calibration {folder} does not fit this version ({error}): {_AGAIN}") from None
         concepts = Concepts.restored(snapshot, capacity=max(2, len(snapshot.latents)))
         return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence)
+
+
+def alarm_rule(alarm_p: float) -> AlarmRule:
+    """The rule of a learned camera. Short footage supports only high p-values as thresholds; a dead-band in p above them
+    would hardly leave room for an alarm to end, so its end rests on the off-delay alone."""
+    return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S)
 
 
 def default_folder(source: str) -> Path:

@@ -18,7 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """alarm: cause of the first alarm that began within the deadline, empty if none did. delay_s: until it began.
-    already: an alarm was on when things went wrong."""
+    """alarm: cause of the first alarm that began within the deadline, or of the first rightly named one if there was one
+    too; empty if none began. delay_s: until it began. already: an alarm was on when things went wrong."""
 
     clip: str
     kind: str
@@ -154,7 +154,11 @@ def bench_watch(bundle: Bundle, data: Path, precision: Precision, trials: int, s
         **_figures(done),
         "kinds": {kind: _figures([t for t in done if t.kind == kind]) for kind in KINDS},
         "clips": clips,
-        "missed": [f"{t.kind} in {t.clip} at {t.at_s:.1f} s" + (", already alarmed" if t.already else "") for t in done if not t.alarm],
+        "missed": [
+            f"{t.kind} in {t.clip} at {t.at_s:.1f} s" + (", already alarmed" if t.already else "")
+            for t in done
+            if not t.alarm
+        ],
         "took_s": round(time.monotonic() - started, 1),
     }
 
@@ -205,13 +209,16 @@ class ClipBench:
         spoil = _spoiler(kind, recording, wrong, foreign, rng)
         at_ns = recording.at_ns(wrong)
         frames = self._frames(wrong - lead, wrong + round((DEADLINE_S + 0.2) * fps), wrong, spoil)
-        already = False
+        best = Trial(recording.name, kind, wrong / fps, "", float("nan"), already=False)
         for event in self._watch(normal, frames):
             if event.at_ns < at_ns:
-                already = event.kind == "alarm"
+                best = replace(best, already=event.kind == "alarm")
             elif event.kind == "alarm" and event.at_ns - at_ns <= DEADLINE_S * NS_PER_S:
-                return Trial(recording.name, kind, wrong / fps, event.cause, (event.at_ns - at_ns) / NS_PER_S, already)
-        return Trial(recording.name, kind, wrong / fps, "", float("nan"), already)
+                found = replace(best, alarm=event.cause, delay_s=(event.at_ns - at_ns) / NS_PER_S)
+                if found.named:
+                    return found
+                best = best if best.alarm else found
+        return best
 
     def close(self) -> None:
         """Give the engines back."""

@@ -219,7 +219,11 @@ class _Usual:
         light, structure, pattern = _grid(grey)
         if self._frames < LEARN_FRAMES:
             return light < DARK_START_LEVEL and structure < DARK_START_STRUCTURE
-        if self._detail <= USUAL_DETAIL or structure >= COVERED_STRUCTURE * self._structure:
+        if self._detail <= USUAL_DETAIL:
+            return False
+        if light < COVERED_LIGHT * self._light:  # a glow from one side may have any structure
+            return True
+        if structure >= COVERED_STRUCTURE * self._structure:
             return False
         likeness = float(pattern @ self._pattern) / max(float(np.sqrt(self._pattern @ self._pattern)), 1e-6)
         usual_relative = self._structure / (self._light + LIGHT_FLOOR)
