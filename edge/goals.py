@@ -38,7 +38,13 @@ class GoalPicture:
 
 
 class GoalSource(Protocol):
-    """Where goals come from. Called from one thread, not the loop's."""
+    """Where goals come from. Called from one thread, not the loop's.
+
+    confirmed: of the goals that the robot believes to have reached, how many it really stood at, None if nobody can tell.
+    """
+
+    @property
+    def confirmed(self) -> int | None: ...
 
     def next(self) -> GoalPicture | None:
         """The next goal, None when there are no more. May block. Raises GoalError."""
@@ -53,6 +59,8 @@ class GoalSource(Protocol):
 class NoGoals:
     """A robot that only looks."""
 
+    confirmed = None
+
     def next(self) -> GoalPicture | None:
         return None
 
@@ -65,6 +73,8 @@ class NoGoals:
 
 class PictureGoals:
     """Goals from one picture, or from all pictures of a folder in the order of their names."""
+
+    confirmed = None
 
     def __init__(self, path: Path) -> None:
         """Raises GoalError if there is no picture at ``path``."""

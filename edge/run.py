@@ -87,13 +87,13 @@ def drive(config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, 
             "bundle": robot.bundle.manifest.name,
             "goals_tried": robot.errands.tried,
             "goals_reached": robot.errands.reached,
+            "goals_confirmed": robot.goal_source.confirmed,
             **report.summary(),
             "engine": {name: f"{info.runtime} {info.precision}" for name, info in engines.items()},
             "integer_gemms": {name: info.integer_gemms for name, info in engines.items()},
             "serial": {name: getattr(telemetry.counts, name) for name in ("sent", "acked", "crc_errors", "dropped")},
             "firmware": telemetry.firmware,
             "memory": {"episodes": memory.episodes, "concepts": memory.concepts, "bytes": memory.bytes},
-            "goal_source": robot.goal_source,
         }
 
 
@@ -153,10 +153,11 @@ class _Watcher:
 def described(summary: dict[str, Any]) -> str:
     """The summary for people."""
     latency, overhead, serial = summary["camera_to_command_ms"], summary["overhead_ms"], summary["serial"]
+    confirmed = "" if summary["goals_confirmed"] is None else f"; the true pose confirms {summary['goals_confirmed']}"
     return "\n".join(
         (
             f"{summary['robot']} with bundle {summary['bundle']} and {summary['firmware'] or 'no firmware'}",
-            f"goals    {summary['goals_reached']} of {summary['goals_tried']} reached",
+            f"goals    {summary['goals_reached']} of {summary['goals_tried']} reached{confirmed}",
             f"ticks    {summary['ticks']} at {summary['tick_hz']:.2f} Hz, {summary['overruns']} missed",
             f"latency  camera to command {latency['p50']:.1f} ms at the median, {latency['p99']:.1f} ms at the 99th percentile",
             f"overhead {overhead['p50']:.2f} ms at the median, {overhead['p99']:.2f} ms at the 99th percentile",

@@ -7,6 +7,8 @@ far would still fit, and the best plan seen so far is returned whenever the time
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edge.clock import Clock
@@ -44,7 +46,7 @@ class SamplingPlanner:
         # A late step counts more: the plan should end at the goal, and pass near it if it can.
         weights = np.arange(1, self._horizon + 1, dtype=np.float32)
         self._weights: Floats = weights / weights.sum()
-        self._actions = np.zeros((self._candidates, self._horizon, self._width), dtype=np.float32)
+        self._actions: Floats = rollout.input("actions")  # sampled in place, so that nothing is copied
         self._mean: Floats | None = None
         self._elites: Floats | None = None
         self._slowest_ns = 0
@@ -60,6 +62,7 @@ class SamplingPlanner:
         write_input(self._rollout, "goal", goal.latent[None])
         mean, elites = self._shifted()
         spread = np.full((self._horizon, self._width), config.spread, dtype=np.float32)
+        keep, share = np.float32(config.inertia), np.float32(1.0 / config.elites)
         best = mean
         best_cost = np.inf
         done = 0
@@ -78,9 +81,10 @@ class SamplingPlanner:
             leader = int(order[np.argmin(costs[order])])
             if costs[leader] < best_cost:
                 best, best_cost = actions[leader].copy(), float(costs[leader])
-            keep = np.float32(config.inertia)
-            mean = keep * mean + (1 - keep) * elites.mean(axis=0)
-            spread = keep * spread + (1 - keep) * elites.std(axis=0)
+            centre = np.add.reduce(elites) * share
+            variance = np.add.reduce(elites * elites) * share - centre * centre
+            mean = keep * mean + (1 - keep) * centre
+            spread = keep * spread + (1 - keep) * np.sqrt(np.maximum(variance, 0.0))
             done += 1
             self._slowest_ns = max(self._clock.now_ns() - started, self._slowest_ns * 15 // 16)
         self._mean = best
@@ -104,17 +108,20 @@ class SamplingPlanner:
         noise = self._bank[start : start + self._candidates]
         np.multiply(noise, spread, out=self._actions)
         self._actions += mean
-        np.clip(self._actions, -1.0, 1.0, out=self._actions)
+        np.minimum(self._actions, 1.0, out=self._actions)
+        np.maximum(self._actions, -1.0, out=self._actions)
 
     def _roll_out(self) -> Floats:
         """float32 (N,) costs of the sampled actions."""
         started = self._clock.now_ns()
-        write_input(self._rollout, "actions", self._actions)
         self._rollout.enqueue()
         self._rollout.wait()
         distance: Floats = self._rollout.output("distance")
         self.engine_ns += self._clock.now_ns() - started
         costs: Floats = distance @ self._weights
-        if not np.isfinite(costs).any():
-            raise EngineError("the rollout gave no finite cost: check the bundle with latentloop doctor")
-        return np.where(np.isfinite(costs), costs, np.float32(np.finfo(np.float32).max))
+        if math.isfinite(costs.sum()):  # the usual case, told by one number
+            return costs
+        finite = np.isfinite(costs)
+        if not finite.any():
+            raise EngineError("the rollout gave no finite cost: export the bundle again")
+        return np.where(finite, costs, np.float32(np.finfo(np.float32).max))

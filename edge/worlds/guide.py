@@ -15,14 +15,13 @@ from edge.goals import GoalError, GoalPicture
 
 
 class ArenaGuide:
-    """Goals over the ``goals`` socket of :mod:`edge.worlds.arena_world`. arrived: of the goals that the robot believes
-    to have reached, how many it stood at by its true pose."""
+    """Goals over the ``goals`` socket of :mod:`edge.worlds.arena_world`; the true pose confirms those reached."""
 
     def __init__(self, path: Path) -> None:
         """Raises GoalError if no world answers at ``path``."""
         self._path = path
         self._lock = threading.Lock()
-        self.arrived = 0
+        self._confirmed = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(5.0)
         try:
@@ -31,6 +30,11 @@ class ArenaGuide:
             self._socket.close()
             raise GoalError(f"no simulated world answers at {path} ({error.strerror}): start 'latentloop world' first") from None
         self._stream = self._socket.makefile("rb")
+
+    @property
+    def confirmed(self) -> int | None:
+        """See :class:`edge.goals.GoalSource`."""
+        return self._confirmed
 
     def next(self) -> GoalPicture | None:
         """See :class:`edge.goals.GoalSource`."""
@@ -45,7 +49,7 @@ class ArenaGuide:
     def ended(self, name: str, reached: bool) -> None:
         """See :class:`edge.goals.GoalSource`."""
         with self._lock:
-            self.arrived += bool(self._ask(b"where")["arrived"]) and reached
+            self._confirmed += bool(self._ask(b"where")["arrived"]) and reached
 
     def motors(self) -> dict[str, Any]:
         """What the motor driver hears; for measurements."""
