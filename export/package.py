@@ -32,7 +32,7 @@ def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]
     for conflict in conflicts(manifest):
         raise PackageError(f"bundle {folder} was not written: {conflict}")
     text = tomli_w.dumps(msgspec.to_builtins(manifest, builtin_types=(bytes,)))
-    if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MANIFEST).exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise PackageError(f"{folder} holds something that is not a bundle: give an empty or a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,13 @@ from export.onnx_graphs import drop_unused_constants
 from export.quantize.linears import Linear
 
 DEAD_CHANNEL_SCALE = 2.0**-14
-"""For channels whose weights are all zero: runtimes refuse a scale of 0, and FP16 flushes anything smaller."""
+"""For channels of zeros: runtimes refuse a scale of 0, and FP16 flushes anything smaller than this."""
 
 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """(K, N) float32 -> (K, N) int8 in [-127, 127] and one scale per column, float32 (N,)."""
-    amax = np.abs(weight).max(axis=0)
-    scale = np.where(amax > 0, amax / LEVELS, DEAD_CHANNEL_SCALE).astype(np.float32)
+    scale = np.abs(weight).max(axis=0) / np.float32(LEVELS)
+    scale[scale < np.finfo(np.float32).tiny] = DEAD_CHANNEL_SCALE
     return np.clip(np.rint(weight / scale), -LEVELS, LEVELS).astype(np.int8), scale
 
 

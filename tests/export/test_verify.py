@@ -1,0 +1,41 @@
+"""The measures of the INT8 report, on cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.verify import latent_report, plan_report, rollout_report, spearman
+
+
+def test_spearman_is_about_order_only():
+    costs = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    assert spearman(costs, np.exp(costs)) == pytest.approx(1.0)
+    assert spearman(costs, -costs) == pytest.approx(-1.0)
+    assert spearman(np.array([1.0, 2, 3, 4, 5]), np.array([5.0, 6, 7, 8, 7.5])) == pytest.approx(0.9)  # by hand
+
+
+def test_latents_are_compared_row_by_row():
+    exact = np.array([[[3.0, 4.0]], [[0.0, 2.0]]], np.float32)
+    report = latent_report(exact, np.array([[[3.0, 4.0]], [[2.0, 0.0]]], np.float32))
+    assert (report["cosine"], report["worst_cosine"]) == (0.5, 0.0)
+    assert report["worst_relative_error"] == pytest.approx(np.sqrt(2), rel=1e-4)
+
+
+def test_rollouts_are_compared_at_the_first_the_middle_and_the_last_step():
+    truth = np.random.default_rng(0).normal(size=(40, 5, 1, 8)).astype(np.float32)
+    drift = np.arange(5, dtype=np.float32)[None, :, None, None]
+    report = rollout_report(truth, truth + drift, truth)
+    variance = truth.var(axis=(0, 1)).mean()
+    assert report["fp32_error_at_5"] == 0.0 and report["int8_to_fp32_at_1"] == 0.0
+    assert report["int8_error_at_3"] == pytest.approx(4.0 / variance, rel=1e-4)
+    assert report["int8_error_at_5"] == pytest.approx(16.0 / variance, rel=1e-4)
+
+
+def test_regret_is_what_the_other_choice_costs():
+    exact = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], np.float32)
+    quantized = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 3.0]], np.float32)
+    report = plan_report(exact, quantized)
+    assert report["same_best"] == 0.5
+    assert report["regret"] == 0.5  # half of the states, each by one whole spread to the median
+    assert report["worst_rank_correlation"] == 0.5
