@@ -16,7 +16,7 @@ import msgspec
 
 import edge
 from edge.cameras.camera import CameraError
-from edge.cameras.capture import Job, Said
+from edge.cameras.capture_messages import Job, Said
 from edge.cameras.frame_ring import FrameRing
 from edge.cameras.restarts import RestartPolicy, Restarts
 from edge.cameras.source import Source
@@ -32,9 +32,7 @@ class CaptureFeed:
     The ring is a file without a name, so that nothing is left behind however this process ends.
     """
 
-    def __init__(
-        self, source: Source, *, clock: Clock, lossless: bool, loop: bool, fps: float, policy: RestartPolicy
-    ) -> None:
+    def __init__(self, source: Source, *, clock: Clock, lossless: bool, loop: bool, fps: float, policy: RestartPolicy) -> None:
         self.ended = False
         self.failed = False
         self.detail = ""
