@@ -14,7 +14,7 @@ from edge.bundle import load
 from edge.engines import EngineSettings, load_engine, write_input
 from export.reference import rover_export
 from export.reference.rover_export import load_model, plan_actions
-from export.reference.rover_model import Rollout
+from export.reference.rover_model import Rollout, RoverModel
 
 PARTS = ("encoder", "predictor", "rollout")
 FLOAT = EngineSettings(precision="fp32")
@@ -145,8 +145,8 @@ def test_the_command_tells_bad_weights_in_one_line(tmp_path, capsys, name, said)
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_are_loaded_from_a_checkpoint_and_from_plain_weights(tmp_path, exported):
-    state = exported.model.state_dict()
+def test_weights_are_loaded_from_a_checkpoint_and_from_plain_weights(tmp_path):
+    state = RoverModel().state_dict()
     torch.save(state, tmp_path / "plain.pt")
     torch.save({"model": state, "step": 3}, tmp_path / "checkpoint.pt")
     for name in ("plain.pt", "checkpoint.pt"):
