@@ -32,7 +32,9 @@ class CaptureFeed:
     The ring is a file without a name, so that nothing is left behind however this process ends.
     """
 
-    def __init__(self, source: Source, *, clock: Clock, lossless: bool, loop: bool, fps: float, policy: RestartPolicy) -> None:
+    def __init__(
+        self, source: Source, *, clock: Clock, lossless: bool, loop: bool, fps: float, policy: RestartPolicy
+    ) -> None:
         self.ended = False
         self.failed = False
         self.detail = ""

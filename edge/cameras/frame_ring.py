@@ -82,7 +82,9 @@ class FrameRing:
         try:
             descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
-            raise CameraError(f"the frame ring {target} cannot be written ({error.strerror}): choose another path") from None
+            raise CameraError(
+                f"the frame ring {target} cannot be written ({error.strerror}): choose another path"
+            ) from None
         try:
             ring = cls.create_in(descriptor, height, width, name=str(target))
             os.replace(draft, target)

@@ -187,7 +187,12 @@ class _Still:
     def update(self, pixels: Pixels, samples: Pixels, step_s: float) -> None:
         before, sampled_before = self._pixels, self._sampled
         self._pixels, self._sampled = pixels, samples.tobytes()
-        if before is not None and before.shape == pixels.shape and self._sampled == sampled_before and _equal(pixels, before):
+        if (
+            before is not None
+            and before.shape == pixels.shape
+            and self._sampled == sampled_before
+            and _equal(pixels, before)
+        ):
             self._copies += 1
             self._still_s += step_s
         else:
@@ -259,9 +264,8 @@ def _grid(grey: Floats) -> tuple[float, float, Floats]:
 
 
 def _is_white(samples: Pixels, grey: Floats) -> bool:
-    if (
-        float(np.add.reduce(grey, axis=None)) / grey.size < WHITE_SHARE * WHITE_LEVEL
-    ):  # cheaper to find out, and nearly always the end of it
+    # The mean is cheap and nearly always the end of it.
+    if float(np.add.reduce(grey, axis=None)) < WHITE_SHARE * WHITE_LEVEL * grey.size:
         return False
     return int(np.count_nonzero(samples >= WHITE_LEVEL)) >= WHITE_SHARE * samples.size
 

@@ -68,7 +68,7 @@ def parse_source(text: str) -> Source:
         return _device(Path(text))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return _url(text)
-    return _path(Path(os.path.abspath(Path(text).expanduser())))
+    return _path(Path(os.path.abspath(os.path.expanduser(text))))
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -119,7 +119,9 @@ def _url(text: str) -> Source:
     if parts.scheme.lower() not in URL_SCHEMES:
         raise CameraError(f"a camera address begins with rtsp://, rtsps://, http:// or https://, not {parts.scheme}://")
     if not host:
-        raise CameraError(f"the camera address {_without_password(text)} names no host: write {parts.scheme}://HOST/PATH")
+        raise CameraError(
+            f"the camera address {_without_password(text)} names no host: write {parts.scheme}://HOST/PATH"
+        )
     at = host if port is None else f"{host}:{port}"
     return Source(Kind.URL, text, f"{parts.scheme}://{at}{parts.path}")
 

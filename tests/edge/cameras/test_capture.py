@@ -317,7 +317,9 @@ class Mjpeg:
                     number += 1
                     jpeg = pictures[number % 8]
                     try:
-                        self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg))
+                        self.wfile.write(
+                            b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                        )
                         self.wfile.write(jpeg + b"\r\n")
                     except OSError:
                         return

@@ -29,7 +29,9 @@ def plain(value: int, height: int = HEIGHT, width: int = WIDTH) -> Pixels:
 
 def whole(picture: Picture) -> bool:
     """All of it is of one write, as :func:`plain` numbers them."""
-    return bool((picture.pixels == picture.sequence % 251).all()) and picture.captured_ns == picture.sequence * 1_000_003
+    return (
+        bool((picture.pixels == picture.sequence % 251).all()) and picture.captured_ns == picture.sequence * 1_000_003
+    )
 
 
 def put(ring: FrameRing, sequence: int) -> bool:

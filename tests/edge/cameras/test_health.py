@@ -118,7 +118,9 @@ def test_a_frozen_picture_is_named_and_cleared_within_a_second(rate: float) -> N
     named_and_cleared(Watched(rate), CameraFault.FROZEN, lambda camera: camera.run(3.0, lambda _: camera.last.copy()))
 
 
-def named_and_cleared(camera: Watched, fault: CameraFault, suffer: Callable[[Watched], list[tuple[float, Faults]]]) -> None:
+def named_and_cleared(
+    camera: Watched, fault: CameraFault, suffer: Callable[[Watched], list[tuple[float, Faults]]]
+) -> None:
     assert {faults for _, faults in camera.run(4.0)} == {()}
     cause_s = camera.now_s
     bad = suffer(camera)

@@ -57,6 +57,7 @@ def test_an_address_keeps_its_password_out_of_its_label(text: str, label: str) -
         ("rtsp://user:hidden@[bad/stream", "malformed"),
         ("http://user:hidden@host:99999/", "malformed"),
         ("/dev/video987", "there is no camera at /dev/video987: there is"),
+        ("~nobody0/film.mp4", "there is no file"),
         ("987", "there is no camera at /dev/video987"),
     ],
 )
