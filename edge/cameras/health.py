@@ -254,7 +254,7 @@ def _detail(grey: Floats) -> float:
 
 
 def _grid(grey: Floats) -> tuple[float, float, Floats]:
-    """Mean and standard deviation of a grid of block means, and the grid, float32 (12 * 16,), with mean 0 and norm 1."""
+    """Mean and deviation of a grid of block means, and the grid itself, float32 (12 * 16,), with mean 0 and norm 1."""
     blocks = cv2.resize(grey, GRID[::-1], interpolation=cv2.INTER_AREA).ravel()
     light = float(blocks.mean())
     pattern: Floats = np.subtract(blocks, light, dtype=np.float32)
