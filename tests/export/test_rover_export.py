@@ -97,8 +97,8 @@ def test_an_action_changes_its_own_step_and_what_follows(exported):
     before = run(exported.bundle, "rollout", FLOAT, inputs)
     inputs["actions"][:, 2] *= -1.0
     after = run(exported.bundle, "rollout", FLOAT, inputs)
-    np.testing.assert_allclose(after[:, :2], before[:, :2], rtol=1e-5)
-    assert (np.abs(after[:, 2:] - before[:, 2:]) > 1e-4 * before[:, 2:]).all()
+    np.testing.assert_allclose(after[:, :2], before[:, :2], rtol=1e-6)
+    assert (np.abs(after[:, 2:] - before[:, 2:]) > 1e-5 * before[:, 2:]).all()
 
 
 def test_the_manifest_reports_what_quantization_cost(exported):
@@ -122,8 +122,9 @@ def test_weights_are_stored_as_integers_and_graphs_are_clean(exported):
     for part in PARTS:
         model = onnx.load(exported.bundle.folder / f"{part}.onnx")
         assert [(o.domain, o.version) for o in model.opset_import] == [("", 19)]
-        floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-        assert max(int(np.prod(t.dims)) for t in floats) <= 48 * 24, part  # biases, scales and the first action layer
+        floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
+        kept = {tuple(t.dims) for t in floats if t.dims[0] >= 16}  # the first layer of the actions is smaller
+        assert kept == (set() if part == "encoder" else {(128, 128)}), part  # the layer "outward"
         assert not {node.op_type for node in model.graph.node} & {"Gemm", "BatchNormalization", "Loop", "Identity"}
 
 
