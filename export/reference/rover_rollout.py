@@ -62,20 +62,20 @@ class LeanBlock(nn.Module):
         _, scale, _, _, scale2, _ = self.modulation.bias.data.chunk(6)
         scale += 1.0
         scale2 += 1.0
-        weight, (query, key, value) = self.qkv.weight.data.chunk(3)[0], self.qkv.bias.data.chunk(3)
+        weight, (query, _, value) = self.qkv.weight.data.chunk(3)[0], self.qkv.bias.data.chunk(3)
         attention_scale = (weight.shape[0] // block.heads) ** -0.5
         weight *= attention_scale
-        query *= attention_scale
         self.mix.bias.data += self.mix.weight.data @ value
-        key.zero_()
-        value.zero_()
+        self.query_bias = nn.Parameter(query * attention_scale)
+        self.qkv.register_parameter("bias", None)
         self.register_buffer("lag_bias", block.lag_bias.data.flip(1))  # oldest key first
 
     def forward(self, x: Tensor, condition: Tensor, keys: list[Tensor], values: list[Tensor]) -> tuple[Tensor, ...]:
         """x (N or 1, D), condition (N, D), keys, values (N or 1, heads, D / heads). -> x (N, D), its key, its value."""
         shift, scale, gate, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
-        qkv = self.qkv(self.norm(x) * scale + shift)
-        query, key, value = (part.reshape(len(condition), self.heads, -1) for part in qkv.chunk(3, dim=-1))
+        query, key, value = self.qkv(self.norm(x) * scale + shift).chunk(3, dim=-1)
+        heads = (len(condition), self.heads, -1)
+        query, key, value = (query + self.query_bias).reshape(heads), key.reshape(heads), value.reshape(heads)
         scores = [(query * k).sum(dim=-1, keepdim=True) for k in (*keys, key)]
         assert isinstance(self.lag_bias, Tensor)
         weights = (torch.cat(scores, dim=-1) + self.lag_bias).softmax(dim=-1).chunk(len(scores), dim=-1)
