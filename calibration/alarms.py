@@ -100,7 +100,8 @@ def observe(
             if status.ended or status.failed:
                 break
             if time.monotonic() - heard_s > PATIENCE_S:
-                raise NormalError(f"no picture came for {PATIENCE_S:.0f} s ({status.detail or 'no reason known'}): check the camera")
+                reason = status.detail or "no reason known"
+                raise NormalError(f"no picture came for {PATIENCE_S:.0f} s ({reason}): check the camera")
             continue
         heard_s = time.monotonic()
         if frame.faults:
@@ -109,7 +110,7 @@ def observe(
             continue
         belief = perception.see(frame)
         if belief is not None:
-            learner.observe(belief)
+            learner.observe(belief, perception.shifted(frame.pixels))
             progress(learner.seconds / limit_s)
     return faulty
 

@@ -2,9 +2,11 @@
 
 The footage is cut into a few contiguous folds. Each fold is judged by concepts learned from the others
 (cross-conformal prediction: Vovk 2015), which shows how unfamiliar *new* normal footage looks; the concepts that are kept
-are then learned from everything. The alarm threshold is the highest p-value at which the debounced alarm begins at most
-once in the judged footage. That is harsher than watching will be, for whatever happened in one fold only was new to its
-judge. Short footage gives a cautious threshold, and the evidence says how little it proves.
+are then learned from everything. The alarm threshold is the highest p-value at which the debounced alarm never begins in
+the judged footage. Short footage gives a cautious threshold, and the evidence says how little it proves.
+
+Beside every picture a copy of it moved by half a patch is learned (not judged): a thing that was normal at one place of
+a patch is so at another.
 """
 
 from __future__ import annotations
@@ -28,23 +30,23 @@ FOLDS = 6
 MIN_SECONDS = 10.0
 MIN_FRAMES = 100
 BLOCK = 100
-MAX_FRAMES = 3000
+MAX_FRAMES = 2000
 LEAST_CHANGE = 1e-3
 LEVEL_FLOOR = 0.5
-ALLOWED_ONSETS = 1
-MOST_EXPECTED = (3.0, 4.75, 6.3)
-"""After 0, 1 or 2 alarms fewer than so many were to be expected, with 95 % confidence (Poisson)."""
 HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.5, 1e-6
+NONE_SEEN = 3.0
+"""If none was seen, fewer than so many were to be expected with 95 % confidence (rule of three)."""
 
 
 class NormalLearner:
-    """Collects beliefs, then learns from them. Holds at most MAX_FRAMES frames (at 192x64: 74 MB): when it is full,
+    """Collects beliefs, then learns from them. Holds at most MAX_FRAMES frames (at 192x64: 98 MB): when it is full,
     every second block of BLOCK frames is let go and from then on only as many are taken."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         self._tokens = tokens
         self._dim = dim
         self._latents: list[NDArray[np.float16]] = []
+        self._shifted: list[NDArray[np.float16]] = []
         self._errors: list[Floats] = []
         self._times_ns: list[int] = []
         self._stride = 1
@@ -53,8 +55,8 @@ class NormalLearner:
         """Of footage seen so far, gaps left out."""
         self._last_ns: int | None = None
 
-    def observe(self, belief: Belief) -> None:
-        """Take in one step. Those without a prediction (the first after a cold start) are passed over."""
+    def observe(self, belief: Belief, shifted: Floats | None = None) -> None:
+        """Take in one step, and the same picture shifted (float32 (T, D), see Perception.shifted), which is learned but not judged. Those without a prediction (the first after a cold start) are passed over."""
         if self._last_ns is not None:
             self.seconds += min(max(belief.captured_ns - self._last_ns, 0) / NS_PER_S, 1.0)
         self._last_ns = belief.captured_ns
@@ -65,6 +67,7 @@ class NormalLearner:
         if block % self._stride:
             return
         self._latents.append(belief.latent.astype(np.float16))
+        self._shifted.append((belief.latent if shifted is None else shifted).astype(np.float16))
         self._errors.append(token_errors(belief.predicted, belief.latent))
         self._times_ns.append(belief.captured_ns)
         if len(self._times_ns) >= MAX_FRAMES:
@@ -85,7 +88,8 @@ class NormalLearner:
             nonlocal done
             concepts = Concepts(self._dim)
             for spot in spots:
-                concepts.learn(self._latents[spot].astype(np.float32), wall_s)
+                both = np.concatenate([self._latents[spot], self._shifted[spot]])
+                concepts.learn(both.astype(np.float32), wall_s)
                 done += 1
                 if done % 50 == 0:
                     progress(done / work)
@@ -102,14 +106,13 @@ class NormalLearner:
         concepts = learned(np.arange(count))
         progress(1.0)
         seconds = count * self.seconds / max(1, self._offered)
-        onsets = self._onsets(p_values, alarm_p)
         evidence = Evidence(
             seconds=round(seconds, 1),
             frames=count,
             effective=round(min(calibration.error.effective, calibration.unfamiliarity.effective), 1),
             alarm_p=alarm_p,
-            onsets=onsets,
-            per_hour_below=round(MOST_EXPECTED[min(onsets, 2)] * 3600.0 / seconds, 1),
+            onsets=self._onsets(p_values, alarm_p),
+            per_hour_below=round(NONE_SEEN * 3600.0 / seconds, 1),
         )
         return Normal(bundle_sha256, made_from, concepts, calibration, evidence)
 
@@ -133,6 +136,7 @@ class NormalLearner:
         """Keep every second block, so that what is left still spans all of the time."""
         kept = [i for i in range(len(self._times_ns)) if (i // BLOCK) % 2 == 0]
         self._latents = [self._latents[i] for i in kept]
+        self._shifted = [self._shifted[i] for i in kept]
         self._errors = [self._errors[i] for i in kept]
         self._times_ns = [self._times_ns[i] for i in kept]
         self._stride *= 2
@@ -144,13 +148,13 @@ class NormalLearner:
         return [calibration.p_value(float(e), float(u)) for e, u in zip(error, unfamiliarity, strict=True)]
 
     def _quiet_alarm_p(self, p_values: list[float]) -> float:
-        """The highest of a few hundred candidates with at most ALLOWED_ONSETS alarms."""
+        """The highest of a few hundred candidates at which the alarm stays silent."""
         steps = round(40 * math.log10(HIGHEST_ALARM_P / LOWEST_ALARM_P))
         candidates = np.geomspace(HIGHEST_ALARM_P, LOWEST_ALARM_P, steps)
         low, high = 0, steps - 1  # candidates[high] is quiet enough, or none is
         while low < high:
             middle = (low + high) // 2
-            quiet = self._onsets(p_values, float(candidates[middle])) <= ALLOWED_ONSETS
+            quiet = self._onsets(p_values, float(candidates[middle])) == 0
             low, high = (low, middle) if quiet else (middle + 1, high)
         return float(candidates[low])
 

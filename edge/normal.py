@@ -35,7 +35,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the calibration rests on. seconds, frames: of normal footage judged by concepts from other footage. effective:
     how many independent frames that amounts to. alarm_p: the p-value under which a frame counts against normality.
     onsets: false alarms on the judged footage at this alarm_p. per_hour_below: with 95 % confidence there are fewer false
-    alarms per hour on footage like this (Poisson)."""
+    alarms per hour on footage like this (rule of three)."""
 
     seconds: float
     frames: int

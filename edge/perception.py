@@ -30,6 +30,10 @@ class Perception:
         self._encoder = load_engine(bundle, "encoder", settings)
         self._predictor = load_engine(bundle, "predictor", settings)
         self._filter = BeliefFilter(self._predictor, clock)
+        grid = bundle.manifest.latent.grid or (1, 1)
+        half = (picture.height // grid[0] // 2, picture.width // grid[1] // 2)
+        self._shifts = ((half[0], 0), (0, half[1]), half)
+        self._shift = 0
         self._no_action: Floats = np.zeros(0, dtype=np.float32)
         self._due_ns: int | None = None
         self._last_ns = 0
@@ -49,6 +53,7 @@ class Perception:
         if self._due_ns is None or gap_ns < 0 or gap_ns > GAP_STEPS * self._step_ns:
             self.forget()
             self._due_ns = at_ns
+            gap_ns = 0
         if at_ns + gap_ns // 2 < self._due_ns:  # the next frame will be nearer
             return None
         self._due_ns = max(self._due_ns + self._step_ns, at_ns + self._step_ns // 2)
@@ -61,17 +66,28 @@ class Perception:
 
     def encode(self, pixels: Pixels) -> Floats:
         """uint8 (H, W, 3) BGR of any size -> float32 (T, D)."""
+        return self._encoded(cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA))
+
+    def shifted(self, pixels: Pixels) -> Floats:
+        """The same picture moved by half a patch, each time in another direction: float32 (T, D). What is normal at one
+        place in a patch is normal at another."""
+        down, across = self._shifts[self._shift]
+        self._shift = (self._shift + 1) % len(self._shifts)
         small = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
-        self._encoder.input("picture")[0] = small
-        self._encoder.enqueue()
-        self._encoder.wait()
-        latent: Floats = self._encoder.output("latent")[0].copy()
-        return latent
+        grown = cv2.copyMakeBorder(small, down, 0, across, 0, cv2.BORDER_REPLICATE)
+        return self._encoded(grown[: small.shape[0], : small.shape[1]])
 
     def forget(self) -> None:
         """Start cold at the next frame, whose time is then the beat."""
         self._filter.forget()
         self._due_ns = None
+
+    def _encoded(self, small: Pixels) -> Floats:
+        self._encoder.input("picture")[0] = small
+        self._encoder.enqueue()
+        self._encoder.wait()
+        latent: Floats = self._encoder.output("latent")[0].copy()
+        return latent
 
     def close(self) -> None:
         """Give the engines back. Safe to call twice."""

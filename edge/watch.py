@@ -205,7 +205,7 @@ class _Watch:
                 continue
             belief = self._perception.see(frame)
             if belief is not None:
-                learner.observe(belief)
+                learner.observe(belief, self._perception.shifted(frame.pixels))
             if learner.seconds >= seconds:
                 break
         note("working out the alarm threshold")

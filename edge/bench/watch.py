@@ -180,7 +180,7 @@ class ClipBench:
         for frame in self._frames(first, last):
             belief = self._perception.see(frame)
             if belief is not None:
-                learner.observe(belief)
+                learner.observe(belief, self._perception.shifted(frame.pixels))
         return learner.learn(bundle_sha256=self._bundle.sha256, made_from=self._recording.name, wall_s=0.0)
 
     def false_onsets(self, normal: Normal, first: int, last: int | None = None) -> tuple[list[Event], float]:
