@@ -18,9 +18,9 @@ scene have heavy tails (edges among flat parts: kurtosis 10 to 140 in the footag
 are sensor noise alone (Gaussian: 3, whatever its strength), and neither changes when all light grows or fades. A
 picture is covered if its kurtosis falls below 4 where more than 8 is usual, its structure (standard deviation of a 12
 x 16 grid of block means) below 0.6 of the usual, and the grid no longer looks like the usual one (correlation below
-0.6) or has, for its light, under 0.3 of the usual structure; or if its kurtosis falls so and half of its light is gone.
-The usual is learnt from pictures without suspicion over
-30 s. Before anything is learnt, dark pictures without detail count.
+0.6) or has, for its light, under 0.3 of the usual structure; or if its kurtosis falls so and half of its light is
+gone. The usual is learnt from pictures without suspicion over 30 s. Before anything is learnt, dark pictures without
+detail count.
 """
 
 from __future__ import annotations

@@ -172,6 +172,40 @@ def test_a_reader_overtaken_while_copying_tries_again_and_never_for_ever(
         assert picture is not None and whole(picture) and picture.sequence == sequence
 
 
+class Interrupted:
+    """Stands in for a slot's pixels at the writer's end: half of a picture is written, then the process is gone."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __setitem__(self, where: object, picture: Pixels) -> None:
+        self.pixels[: HEIGHT // 2] = picture[: HEIGHT // 2]
+        raise InterruptedError
+
+
+class BeingOverwritten(Overtaking):
+    """While the reader copies, the writer gets round to this slot and dies in the middle of it."""
+
+    def copy(self) -> Pixels:
+        copied = super().copy()
+        if self.laps is not None and not self.laps:
+            self.writer._pixels = [Interrupted(pixels) for pixels in self.writer._pixels]  # type: ignore[misc]
+            with pytest.raises(InterruptedError):
+                put(self.writer, self.writer.last_sequence + 1)
+            copied[:] = self.pixels
+            self.laps.append(0)
+        return copied
+
+
+def test_a_slot_being_overwritten_is_not_believed(ring_path: Path) -> None:
+    writer, reader = pair(ring_path)
+    put(writer, 0)
+    laps = [2]
+    reader._pixels = [BeingOverwritten(pixels, writer, laps) for pixels in reader._pixels]  # type: ignore[misc]
+    picture = reader.take()
+    assert picture is not None and whole(picture) and picture.sequence == 2
+
+
 WRITER = """
 import itertools, sys
 import numpy as np

@@ -299,6 +299,20 @@ def test_a_camera_that_always_looks_at_something_plain_is_not_covered() -> None:
     assert {faults for _, faults in camera.run(5.0, uniform((128, 128, 128), 4.0))} == {()}
 
 
+def test_a_bright_cover_with_a_gradient_of_its_own() -> None:
+    """Light and structure are there; it is the usual pattern that is gone."""
+    camera = Watched(10.0)
+    camera.run(3.0)
+    assert camera.run(1.0, soft((120, 120, 120)))[-1][1] == (CameraFault.COVERED,)
+
+
+def test_a_camera_out_of_focus_for_ever_is_not_covered_when_it_looks_at_a_wall() -> None:
+    camera = Watched(10.0)
+    ramp = np.ascontiguousarray(np.broadcast_to(np.linspace(60, 200, 160).astype(np.uint8)[:, None], (120, 160, 3)))
+    camera.run(3.0, lambda rng: noisy(ramp, rng, 4.0))
+    assert {faults for _, faults in camera.run(2.0, uniform((128, 128, 128), 4.0))} == {()}
+
+
 def test_a_long_cover_is_not_learnt_as_usual() -> None:
     camera = Watched(5.0)
     camera.run(5.0)
