@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 
 from edge.errors import UserError
 from firmware_bridge.controller import BridgeError
+
+Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
 GROUP = "latentloop.commands"
 ORDER = ("demo", "run", "watch", "calibrate", "bench", "memory", "doctor", "world")
@@ -37,8 +39,27 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND")
     rank = {name: place for place, name in enumerate(ORDER)}
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (rank.get(e.name, len(ORDER)), e.name)):
-        entry.load()(subparsers)
+        try:
+            register: Register = entry.load()
+        except (ImportError, AttributeError, OSError) as error:  # OSError: a shared library that is missing
+            register = _unusable(entry.name, error)
+        register(subparsers)
     return parser
+
+
+def _unusable(name: str, error: Exception) -> Register:
+    """A stand-in for a command that cannot be imported, so that one missing package does not take the others down."""
+    why = " ".join(str(error).split())
+
+    def run(args: argparse.Namespace) -> int:
+        raise UserError(f"the command '{name}' cannot be loaded ({why}): run 'latentloop doctor' to see what is missing")
+
+    def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        parser = subparsers.add_parser(name, help="cannot be loaded: run 'latentloop doctor'", prefix_chars="\0", add_help=False)
+        parser.add_argument("ignored", nargs="*")
+        parser.set_defaults(run=run)
+
+    return register
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
