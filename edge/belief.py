@@ -49,6 +49,8 @@ class BeliefFilter:
         Raises EngineError.
         """
         self.engine_ns = 0
+        if latent is not None and not np.isfinite(latent.tokens).all():
+            raise EngineError("the encoder gave numbers that are not finite: check the bundle")
         before = self._belief
         if before is None:
             if latent is not None:
@@ -59,8 +61,6 @@ class BeliefFilter:
         if latent is None:
             corrected, captured_ns, coasted = predicted, before.captured_ns, before.coasted + 1
         else:
-            if not np.isfinite(latent.tokens).all():
-                raise EngineError("the encoder gave numbers that are not finite: check the bundle")
             corrected = predicted + self._gain * (latent.tokens - predicted) if self._gain < 1.0 else latent.tokens
             captured_ns, coasted = latent.captured_ns, 0
             self._seen += 1

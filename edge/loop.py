@@ -89,6 +89,7 @@ class Loop:
         trusted = tick.frame is not None and not tick.faults
         lap("camera")
         tick.latent = s.encoder.encode(tick.frame) if tick.frame is not None and trusted else None
+        encoded_ns = 0 if tick.latent is None else s.encoder.engine_ns  # before a goal's picture goes through it too
         lap("encoder")
         tick.belief = s.belief.update(tick.latent, self._action)
         lap("belief")
@@ -111,7 +112,7 @@ class Loop:
         tick.engine_ns = sum(
             ns
             for ns, ran in (
-                (s.encoder.engine_ns, tick.latent is not None),
+                (encoded_ns, True),
                 (s.belief.engine_ns, True),
                 (s.errands.engine_ns, True),
                 (s.planner.engine_ns, tick.plan is not None),

@@ -37,7 +37,7 @@ class RunReport:
             self.events[name] = self.events.get(name, 0) + 1
         if self.ticks == WARM_UP_TICKS:
             self._first_ns = tick.started_ns
-        if self.ticks < WARM_UP_TICKS:
+        if self.ticks <= WARM_UP_TICKS:
             return
         self._overhead.append(tick.total_ns - tick.engine_ns)
         if tick.capture_to_command_ns is not None and tick.state is RobotState.ACTING:

@@ -149,6 +149,7 @@ class Supervisor:
         self._held_since_ns: int | None = None
         self._armed_at_ns = 0
         self._estopped = False
+        self._withdrawn = 0  # times a person stopped or disarmed; an arming or clearing under way must not outlive one
         self._last = np.zeros(len(axes), dtype=np.float32)
         self._situation: Situation | None = None
 
@@ -174,6 +175,7 @@ class Supervisor:
         with self._lock:
             if self._state in ARMED_STATES:
                 return
+            withdrawn = self._withdrawn
             situation = self._situation
             why = self._why_not(situation)
         if why:
@@ -184,7 +186,7 @@ class Supervisor:
         except BridgeError as error:
             raise ArmRefused(f"the firmware refused: {error}") from None
         with self._lock:
-            if self._state is not RobotState.DISARMED:  # a stop came in between, and wins
+            if self._withdrawn != withdrawn or self._state is not RobotState.DISARMED:  # a stop came in between, and wins
                 self._controller.disarm()
                 raise ArmRefused(self._reason)
             self._armed_at_ns = self._clock.now_ns()
@@ -193,6 +195,7 @@ class Supervisor:
     def disarm(self) -> None:
         """Bring the motors to rest and take the permission back; also acknowledges a fault."""
         with self._lock:
+            self._withdrawn += 1
             if self._state is not RobotState.STOPPED:
                 self._enter(RobotState.DISARMED, "disarmed by a person")
         self._controller.disarm()
@@ -202,6 +205,7 @@ class Supervisor:
         self._controller.estop()
         with self._lock:
             self._estopped = True
+            self._withdrawn += 1
             self._enter(RobotState.STOPPED, reason)
 
     def clear_stop(self) -> None:
@@ -209,7 +213,7 @@ class Supervisor:
         with self._lock:
             if self._state not in (RobotState.STOPPED, RobotState.FAULT):
                 raise ArmRefused(f"there is no stop to clear: the robot is {self._state.value}")
-            latched = self._estopped
+            latched, withdrawn = self._estopped, self._withdrawn
         # A stop of the supervisor's own making has left nothing latched in the firmware.
         if latched or self._controller.telemetry().state in (FirmwareState.ESTOP, FirmwareState.FAULT):
             try:
@@ -217,6 +221,8 @@ class Supervisor:
             except BridgeError as error:
                 raise ArmRefused(f"the firmware did not clear its stop: {error}") from None
         with self._lock:
+            if self._withdrawn != withdrawn:  # stopped again in between
+                raise ArmRefused(f"the robot was stopped again ({self._reason}): clear the stop once more")
             self._estopped = False
             self._enter(RobotState.DISARMED, "stop cleared by a person")
 

@@ -20,6 +20,8 @@ from edge.planning.planner import PlanningError
 
 _BANK = 32
 """How many iterations' worth of noise is drawn once; a random slice of it costs nothing on the loop's path."""
+_FIXED = 3
+"""Plans that every iteration asks about."""
 
 
 class SamplingPlanner:
@@ -34,10 +36,11 @@ class SamplingPlanner:
         self._clock = clock
         self._config = config
         self._candidates, self._horizon, self._width = rollout.inputs["actions"].shape
-        if config.elites >= self._candidates:
+        room = self._candidates - _FIXED - 1  # the elites are asked about again, and one plan at least must be new
+        if config.elites > room:
             raise PlanningError(
                 f"planner.elites is {config.elites} and the bundle's rollout has {self._candidates} candidates: "
-                f"choose at most {self._candidates - 1}"
+                f"choose at most {room}"
             )
         self._rng = np.random.default_rng(config.seed)
         self._bank = noise_bank(
@@ -74,7 +77,7 @@ class SamplingPlanner:
             # Three plans are always asked about: go on as planned, stand still, and the best so far.
             actions[0], actions[1], actions[2] = mean, 0.0, best
             if elites is not None:
-                actions[3 : 3 + len(elites)] = elites
+                actions[_FIXED : _FIXED + len(elites)] = elites
             costs = self._roll_out()
             order = np.argpartition(costs, config.elites)[: config.elites]
             elites = actions[order].copy()
