@@ -95,4 +95,6 @@ class BeliefFilter:
         self._predictor.wait()
         predicted: Floats = self._predictor.output("predicted")[0].copy()
         self.engine_ns = self._clock.now_ns() - started
+        if not np.isfinite(predicted).all():
+            raise EngineError("the predictor gave numbers that are not finite: check the bundle")
         return predicted

@@ -62,8 +62,8 @@ class PlannerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     that each update keeps. iterations: at most so many, also when time is left. seed: of the noise."""
 
     budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 60.0
-    iterations: Annotated[int, Meta(ge=1, le=100)] = 6
-    elites: Annotated[int, Meta(ge=2, le=512)] = 16
+    iterations: Annotated[int, Meta(ge=1, le=100)] = 5
+    elites: Annotated[int, Meta(ge=2, le=512)] = 10
     colour: Annotated[float, Meta(ge=0, le=4)] = 1.0
     spread: Annotated[float, Meta(gt=0, le=2)] = 0.7
     inertia: Annotated[float, Meta(ge=0, lt=1)] = 0.1

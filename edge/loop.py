@@ -19,7 +19,7 @@ from edge.chronicle import Chronicle
 from edge.clock import Clock
 from edge.encoder import FrameEncoder
 from edge.goals import Errands
-from edge.messages import Tick
+from edge.messages import Goal, Tick
 from edge.pacing import Pacer
 from edge.planning import Planner
 from edge.safety import Supervisor
@@ -63,6 +63,7 @@ class Loop:
         self._idle = np.zeros(axes, dtype=np.float32)
         self._action = self._idle
         self._observe = observe
+        self._goal: Goal | None = None
         self._index = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -96,6 +97,9 @@ class Loop:
         tick.assessment = None if tick.belief is None else s.surprise.assess(tick.belief, tick.faults)
         lap("surprise")
         tick.goal = s.errands.goal()
+        if tick.goal is not self._goal:
+            self._goal = tick.goal
+            s.planner.forget()
         lap("goals")
         if tick.belief is not None and tick.goal is not None:
             tick.plan = s.planner.plan(tick.belief, tick.goal, tick.started_ns + self._budget_ns)
@@ -109,16 +113,8 @@ class Loop:
         tick.events = s.chronicle.note(tick, s.errands.judge(tick))
         tick.memory = s.chronicle.counts()
         lap("memory")
-        tick.engine_ns = sum(
-            ns
-            for ns, ran in (
-                (encoded_ns, True),
-                (s.belief.engine_ns, True),
-                (s.errands.engine_ns, True),
-                (s.planner.engine_ns, tick.plan is not None),
-            )
-            if ran
-        )
+        planned_ns = 0 if tick.plan is None else s.planner.engine_ns
+        tick.engine_ns = encoded_ns + s.belief.engine_ns + s.errands.engine_ns + planned_ns
         tick.total_ns = clock.now_ns() - tick.started_ns
         self._index += 1
         return tick

@@ -150,7 +150,10 @@ class Supervisor:
         self._armed_at_ns = 0
         self._estopped = False
         self._withdrawn = 0  # times a person stopped or disarmed; an arming or clearing under way must not outlive one
-        self._last = np.zeros(len(axes), dtype=np.float32)
+        # The normalised action that means physical zero, or what comes nearest to it.
+        rest = -(self._low + self._high) / (self._high - self._low)
+        self._rest: Floats = np.clip(rest, -1.0, 1.0).astype(np.float32)
+        self._last = self._rest.copy()
         self._situation: Situation | None = None
 
     @property
@@ -249,11 +252,13 @@ class Supervisor:
         armed = state in ARMED_STATES
         self._controller.heartbeat(now + 2 * self._period_ns, armed)
         if not armed:
-            self._last[:] = 0.0
+            self._last = self._rest.copy()
             return None
-        moving = plan is not None and state is RobotState.ACTING
-        wanted = plan.actions[0] if plan is not None and moving else np.zeros_like(self._last)
-        action, limited = self._limit(wanted)
+        if plan is not None and state is RobotState.ACTING:
+            action, limited = self._limit(plan.actions[0])
+        else:  # stand still at once; how fast the wheels may stop is the firmware's business
+            action, limited = self._rest, ()
+            self._last = self._rest.copy()
         targets = self._low + (action.astype(np.float64) + 1.0) * 0.5 * (self._high - self._low)
         captured_ns = 0 if belief is None else belief.captured_ns
         command = Command(tuple(map(float, targets)), action, now + 2 * self._period_ns, captured_ns, limited)

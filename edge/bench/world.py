@@ -219,7 +219,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser("world", help="how often the rover reaches its goal: INT8, FP32, random, oracle")
     parser.add_argument("--bundle", default="rover", help="name or folder (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=100, help="start and goal pairs (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=4, help="of the planner, per step (default: %(default)s)")
+    steps = PlannerConfig().iterations
+    parser.add_argument("--iterations", type=int, default=steps, help="of the planner, per step (default: %(default)s)")
     parser.add_argument("--drivers", default=",".join(DRIVERS), help="which to compare (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)

@@ -309,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.reference.rover_export", description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("build/rover/rover.pt"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("edge/bundles/rover"), help="default: %(default)s")
-    parser.add_argument("--candidates", type=int, default=192, help="plans per call (default: %(default)s)")
+    parser.add_argument("--candidates", type=int, default=64, help="plans per call (default: %(default)s)")
     parser.add_argument("--horizon", type=int, default=15, help="steps per plan (default: %(default)s)")
     parser.add_argument("--reached-cost", type=float, help="cost at which a goal counts as reached (default: measured)")
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization (18 MB)")

@@ -107,6 +107,8 @@ def train(arguments: argparse.Namespace) -> None:
     held_out = record(100, 16, VALIDATION_SEED)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = RoverModel().to(device)
+    if arguments.begin_with is not None:
+        model.load_state_dict(torch.load(arguments.begin_with, weights_only=True))
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, total_steps=arguments.steps, pct_start=0.1)
     checkpoint = out / "checkpoint.pt"
@@ -148,6 +150,7 @@ def train(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="build/rover", help="folder for checkpoints (default: %(default)s)")
+    parser.add_argument("--begin-with", type=Path, help="weights to train further, such as an earlier rover.pt")
     parser.add_argument("--episodes", type=int, default=12000, help="of 16 frames each (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=48)
