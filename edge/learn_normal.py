@@ -5,7 +5,7 @@ The footage is cut into a few contiguous folds. Each fold is judged by concepts 
 are then learned from everything. The alarm threshold is the highest p-value at which the debounced alarm never begins in
 the judged footage. Short footage gives a cautious threshold, and the evidence says how little it proves.
 
-Beside every picture a copy of it moved by half a patch is learned (not judged): a thing that was normal at one place of
+Beside every picture a copy of it moved by a part of a patch is learned (not judged): a thing that was normal at one place of
 a patch is so at another.
 """
 
@@ -27,6 +27,7 @@ from edge.surprise.calibration import FORMAT_VERSION, fit_tail
 from edge.surprise.scores import pool, token_errors
 
 FOLDS = 6
+CAPACITY = 2048
 MIN_SECONDS = 10.0
 MIN_FRAMES = 100
 BLOCK = 100
@@ -56,7 +57,8 @@ class NormalLearner:
         self._last_ns: int | None = None
 
     def observe(self, belief: Belief, shifted: Floats | None = None) -> None:
-        """Take in one step, and the same picture shifted (float32 (T, D), see Perception.shifted), which is learned but not judged. Those without a prediction (the first after a cold start) are passed over."""
+        """Take in one step, and its picture shifted (float32 (T, D), see Perception.shifted), which is learned but not
+        judged. Steps without a prediction (the first after a cold start) are passed over."""
         if self._last_ns is not None:
             self.seconds += min(max(belief.captured_ns - self._last_ns, 0) / NS_PER_S, 1.0)
         self._last_ns = belief.captured_ns
@@ -86,7 +88,7 @@ class NormalLearner:
 
         def learned(spots: NDArray[np.intp]) -> Concepts:
             nonlocal done
-            concepts = Concepts(self._dim)
+            concepts = Concepts(self._dim, CAPACITY)
             for spot in spots:
                 both = np.concatenate([self._latents[spot], self._shifted[spot]])
                 concepts.learn(both.astype(np.float32), wall_s)

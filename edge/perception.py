@@ -31,8 +31,9 @@ class Perception:
         self._predictor = load_engine(bundle, "predictor", settings)
         self._filter = BeliefFilter(self._predictor, clock)
         grid = bundle.manifest.latent.grid or (1, 1)
-        half = (picture.height // grid[0] // 2, picture.width // grid[1] // 2)
-        self._shifts = ((half[0], 0), (0, half[1]), half)
+        down, across = (picture.height // grid[0], picture.width // grid[1])
+        quarters = [(i * down // 4, j * across // 4) for i in range(4) for j in range(4)]
+        self._shifts = quarters[1:]
         self._shift = 0
         self._no_action: Floats = np.zeros(0, dtype=np.float32)
         self._due_ns: int | None = None
@@ -66,21 +67,24 @@ class Perception:
 
     def encode(self, pixels: Pixels) -> Floats:
         """uint8 (H, W, 3) BGR of any size -> float32 (T, D)."""
-        return self._encoded(cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA))
+        return self._encoded(self._small(pixels))
 
     def shifted(self, pixels: Pixels) -> Floats:
-        """The same picture moved by half a patch, each time in another direction: float32 (T, D). What is normal at one
-        place in a patch is normal at another."""
+        """The same picture moved by some quarters of a patch, each time others: float32 (T, D). What is normal at one place
+        in a patch is normal at another."""
         down, across = self._shifts[self._shift]
-        self._shift = (self._shift + 1) % len(self._shifts)
-        small = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
-        grown = cv2.copyMakeBorder(small, down, 0, across, 0, cv2.BORDER_REPLICATE)
+        self._shift = (self._shift + 4) % len(self._shifts)  # 15 of them, so that 4 at a time meets all
+        small = self._small(pixels)
+        grown = np.asarray(cv2.copyMakeBorder(small, down, 0, across, 0, cv2.BORDER_REPLICATE), np.uint8)
         return self._encoded(grown[: small.shape[0], : small.shape[1]])
 
     def forget(self) -> None:
         """Start cold at the next frame, whose time is then the beat."""
         self._filter.forget()
         self._due_ns = None
+
+    def _small(self, pixels: Pixels) -> Pixels:
+        return np.asarray(cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _encoded(self, small: Pixels) -> Floats:
         self._encoder.input("picture")[0] = small

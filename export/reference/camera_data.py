@@ -64,7 +64,7 @@ def read_video(path: Path, first: float = 0.0, last: float = 1.0, fps: float = 0
         ok, frame = capture.read()
         if not ok:
             break
-        frames.append(_at_most(frame))
+        frames.append(_at_most(np.asarray(frame, np.uint8)))
     capture.release()
     if not frames:
         raise UserError(f"the training video {path} gives no frames: name the folder of the footage with --data")
@@ -79,6 +79,13 @@ def _at_most(frame: Pixels) -> Pixels:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def _picture(path: Path) -> Pixels:
+    frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if frame is None:
+        raise UserError(f"the training picture {path} cannot be read: copy the footage again")
+    return _at_most(np.asarray(frame, np.uint8))
+
+
 def _intel(folder: Path) -> Iterator[Clip]:
     for name in FIXED_CAMERAS:
         yield read_video(folder / name, last=TRAINED_SHARE)
@@ -88,7 +95,7 @@ def _intel(folder: Path) -> Iterator[Clip]:
 
 def _numbered_pictures(folder: Path, pattern: str) -> Pixels:
     paths = sorted(folder.glob(pattern), key=lambda path: [int(part) for part in path.stem.split("_") if part.isdecimal()])
-    return np.stack([_at_most(cv2.imread(str(path), cv2.IMREAD_COLOR)) for path in paths])
+    return np.stack([_picture(path) for path in paths])
 
 
 def _donkeycar(folder: Path) -> Iterator[Clip]:
@@ -103,7 +110,7 @@ def _bridge(folder: Path) -> Iterator[Clip]:
 
 def _stills(folder: Path) -> Iterator[Clip]:
     for path in sorted((folder / "calibration_wide").glob("*.jpg")):
-        yield Clip(path.name, _at_most(cv2.imread(str(path), cv2.IMREAD_COLOR))[None], 0.0)
+        yield Clip(path.name, _picture(path)[None], 0.0)
 
 
 SOURCES = (
@@ -157,11 +164,11 @@ class Windows:
         scene = self._run(self._draw())
         while scene[0, ::4, ::4].std() < 10.0 and rng.random() < 0.7:  # bare walls are most of all footage
             scene = self._run(self._draw())
-        scene = scene.astype(np.float32)
+        colours = scene.astype(np.float32)
         if rng.random() < 0.7:
             for _ in range(int(rng.integers(1, 3))):
-                self._move_cutout_across(scene)
-        return self._seen_by_some_camera(scene)
+                self._move_cutout_across(colours)
+        return self._seen_by_some_camera(colours)
 
     def _draw(self) -> Clip:
         return self._footage.clips[int(self._rng.choice(len(self._footage.weights), p=self._footage.weights))]
@@ -182,12 +189,13 @@ class Windows:
         scale_x, scale_y = wide / WINDOW, tall / WINDOW
         for index, spot in enumerate(spots):
             shake = rng.uniform(-1.5, 1.5, 2) + drift * index
-            into = np.array([[scale_x, 0.0, left + shake[0] * scale_x], [0.0, scale_y, top + shake[1] * scale_y]], np.float32)
-            flags = (cv2.INTER_LINEAR if max(scale_x, scale_y) < 1.6 else cv2.INTER_AREA) | cv2.WARP_INVERSE_MAP
+            y, x = top + shake[1] * scale_y, left + shake[0] * scale_x
             frame = clip.frames[spot]
             if max(scale_x, scale_y) >= 1.6:
-                run[index] = _shrunk(frame, top + shake[1] * scale_y, left + shake[0] * scale_x, tall, wide)
+                run[index] = _shrunk(frame, y, x, tall, wide)
             else:
+                into = np.array([[scale_x, 0.0, x], [0.0, scale_y, y]], np.float32)
+                flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
                 cv2.warpAffine(frame, into, (WINDOW, WINDOW), run[index], flags, cv2.BORDER_REPLICATE)
         return run[:, :, ::-1] if rng.random() < 0.5 else run
 
@@ -206,13 +214,13 @@ class Windows:
         reach = 0.5 * side * rng.uniform(0.55, 1.0, 8)
         corners = 0.5 * side + np.column_stack([np.cos(angles), np.sin(angles)]) * reach[:, None]
         cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1.0)
-        mask = cv2.GaussianBlur(mask, (0, 0), 0.8)
+        soft = cv2.GaussianBlur(mask, (0, 0), 0.8)
         start = rng.uniform(-0.3 * side, WINDOW - 0.7 * side, 2)
         speed = rng.normal(0.0, 4.0, 2)
         for index, frame in enumerate(scene):
             x, y = start + speed * index
             into = np.array([[1.0, 0.0, x], [0.0, 1.0, y]], np.float32)
-            alpha = cv2.warpAffine(mask, into, (WINDOW, WINDOW))[..., None]
+            alpha = cv2.warpAffine(soft, into, (WINDOW, WINDOW))[..., None]
             colours = cv2.warpAffine(blob, into, (WINDOW, WINDOW), borderMode=cv2.BORDER_REPLICATE)
             frame += alpha * (colours - frame)
 

@@ -103,7 +103,8 @@ def run(engine: Engine, feed: Feed) -> Floats:
         engine.input(name)[...] = values
     engine.enqueue()
     engine.wait()
-    return engine.output(next(iter(engine.outputs))).copy()
+    result: Floats = engine.output(next(iter(engine.outputs))).copy()
+    return result
 
 
 def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:

@@ -306,6 +306,14 @@ def test_a_bright_cover_with_a_gradient_of_its_own() -> None:
     assert camera.run(1.0, soft((120, 120, 120)))[-1][1] == (CameraFault.COVERED,)
 
 
+def test_a_dim_glow_that_leaks_in_from_one_side() -> None:
+    """As much structure as usual, and it may even resemble the usual pattern; but all detail and half the light are gone."""
+    camera = Watched(10.0)
+    camera.run(3.0)
+    glow = np.ascontiguousarray(np.broadcast_to(np.linspace(110, 0, 120).astype(np.uint8)[:, None, None], (120, 160, 3)))
+    assert camera.run(1.0, lambda rng: noisy(glow, rng, 2.0))[-1][1] == (CameraFault.COVERED,)
+
+
 def test_a_camera_out_of_focus_for_ever_is_not_covered_when_it_looks_at_a_wall() -> None:
     camera = Watched(10.0)
     ramp = np.ascontiguousarray(np.broadcast_to(np.linspace(60, 200, 160).astype(np.uint8)[:, None], (120, 160, 3)))

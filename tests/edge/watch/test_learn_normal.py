@@ -65,7 +65,7 @@ def test_latents_that_are_not_finite_are_refused() -> None:
 
 def test_long_footage_is_bounded_and_still_spans_all_of_it() -> None:
     learner = learner_after(MAX_FRAMES + 10 * BLOCK)
-    normal_times = learner._times_ns  # noqa: SLF001
+    normal_times = learner._times_ns
     assert len(normal_times) < MAX_FRAMES
     assert normal_times[0] == 0
     assert normal_times[-1] >= (MAX_FRAMES + 8 * BLOCK) * 100_000_000

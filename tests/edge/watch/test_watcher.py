@@ -102,14 +102,13 @@ def test_says_where(cell: tuple[int, int], words: str) -> None:
 
 
 def test_real_footage_normal_is_quiet_and_a_foreign_thing_is_not(bundle: Bundle, shared_data: Path) -> None:
-    """The bottle bench: 13 s to learn from, then a car on it."""
+    """A calm bench with bottles: quiet as it is, and most parts of a car pasted into it alarm in time."""
     bottles = read(shared_data / "intel_sample_videos" / "bottle-detection.mp4")
     car = read(shared_data / "intel_sample_videos" / "car-detection.mp4")
     things = moving_objects(car.frames[60:110], car.frames[0])
-    short = Recording(bottles.name, bottles.frames[:460], bottles.fps)
-    bench = ClipBench(bundle, short, "int8")
-    learned = bench.learn(0, 380)
-    false, _ = bench.false_onsets(learned, 0, 380)
-    assert false == []
-    found = bench.trial(learned, 0, "foreign", things, np.random.default_rng(0), last=200)
-    assert found.named and found.delay_s <= 1.0
+    bench = ClipBench(bundle, Recording(bottles.name, bottles.frames[:400], bottles.fps), "int8")
+    learned = bench.learn(0, 340)
+    assert bench.false_onsets(learned, 0, 340)[0] == []
+    rng = np.random.default_rng(0)
+    found = [bench.trial(learned, 0, "foreign", things, rng, last=300) for _ in range(8)]
+    assert sum(trial.named and trial.delay_s <= 1.0 for trial in found) >= 6
