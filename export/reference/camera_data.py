@@ -114,10 +114,10 @@ def _stills(folder: Path) -> Iterator[Clip]:
 
 
 SOURCES = (
-    Source("intel_sample_videos", "CC BY 4.0", "Intel IoT DevKit sample videos, by Intel Corporation, CC BY 4.0", 6, _intel),
-    Source("donkeycar_tub", "MIT", "Donkeycar test tub, copyright Will Roscoe and contributors, MIT", 1, _donkeycar),
-    Source("octo_bridge", "MIT", "Octo debug dataset (BridgeData V2), copyright the Octo authors, MIT", 1, _bridge),
-    Source("calib_udacity", "MIT", "CarND camera calibration pictures, copyright Udacity, Inc., MIT", 1.5, _stills),
+    Source("intel_sample_videos", "CC BY 4.0", "github.com/intel-iot-devkit/sample-videos, by Intel Corporation, CC BY 4.0", 6, _intel),
+    Source("donkeycar_tub", "MIT", "github.com/autorope/donkeycar test tub, copyright 2017 Will Roscoe, MIT", 1, _donkeycar),
+    Source("octo_bridge", "MIT", "github.com/octo-models/octo debug dataset, copyright 2023 Robotic AI & Learning Lab Berkeley, MIT", 1, _bridge),
+    Source("calib_udacity", "MIT", "github.com/udacity/CarND-Camera-Calibration, copyright 2016-2018 Udacity, Inc., MIT", 1.5, _stills),
 )
 
 
