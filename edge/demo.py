@@ -18,6 +18,9 @@ from edge.config import RobotConfig, convert
 from edge.errors import UserError
 from edge.run import described, drive
 
+NORMAL = Path(__file__).parent / "worlds" / "arena_normal"
+"""What is normal in the arena; made anew for a new bundle with ``latentloop demo --headless --seconds 300 --learn FOLDER``."""
+
 _EXAMPLES = """examples:
   latentloop demo                                   open the page that it prints
   latentloop demo --headless --seconds 60 --json    one minute, then the figures
@@ -44,6 +47,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--firmware", choices=("c", "python"), default="c", help="which firmware (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
     parser.add_argument("--memory", type=Path, help="keep the memory there (default: forget it afterwards)")
+    parser.add_argument("--learn", type=Path, metavar="FOLDER", help="learn from this drive what is normal, and keep it there")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=_run)
 
@@ -53,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
         folder = Path(name)
         config = demo_config(args, folder)
         with World(folder, args.seed, args.firmware):
-            summary = drive(config, folder, arm=True, seconds=args.seconds, quiet=args.json)
+            summary = drive(config, folder, arm=True, seconds=args.seconds, quiet=args.json, learn=args.learn)
     print(json.dumps(summary, indent=2) if args.json else described(summary))
     return 0
 
@@ -61,9 +65,11 @@ def _run(args: argparse.Namespace) -> int:
 def demo_config(args: argparse.Namespace, folder: Path) -> RobotConfig:
     """The robot file that a user would write for this world."""
     bundle = Path(args.bundle)
+    calibration = NORMAL if args.bundle == "rover" and args.learn is None and NORMAL.is_dir() else ""
     data: dict[str, Any] = {
         "name": "Arena rover (simulated)",
         "bundle": str(bundle.resolve()) if bundle.is_dir() else args.bundle,
+        "calibration": str(calibration),
         "camera": {"source": "world:frames"},
         "bridge": {"port": "motors"},
         "goals": {"source": "world:goals"},

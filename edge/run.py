@@ -8,12 +8,14 @@ import json
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from edge.clock import NS_PER_S
 from edge.config import RobotConfig, load_config
+from edge.learn_normal import NormalLearner
 from edge.messages import Tick
 from edge.robot import Robot
 from edge.run_report import RunReport
@@ -43,21 +45,26 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("robot", type=Path, metavar="ROBOT.toml", help="the robot's configuration")
     parser.add_argument("--arm", action="store_true", help="let the motors move as soon as everything is healthy")
     parser.add_argument("--seconds", type=float, metavar="N", help="end after so long (default: when told to)")
+    parser.add_argument("--learn", type=Path, metavar="FOLDER", help="learn from this run what is normal; see 'calibration'")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     config = load_config(args.robot)
-    summary = drive(config, args.robot.resolve().parent, arm=args.arm, seconds=args.seconds, quiet=args.json)
+    base = args.robot.resolve().parent
+    summary = drive(config, base, arm=args.arm, seconds=args.seconds, quiet=args.json, learn=args.learn)
     print(json.dumps(summary, indent=2) if args.json else described(summary))
     return 0
 
 
-def drive(config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, quiet: bool) -> dict[str, Any]:
+def drive(
+    config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, quiet: bool, learn: Path | None = None
+) -> dict[str, Any]:
     """Assemble the robot, run it until a signal or for so many seconds, and say what it amounted to.
 
-    Raises UserError or BridgeError before anything moves.
+    learn: write there what is normal, as this run showed it. Raises UserError or BridgeError before anything moves, and
+    NormalError at the end where the run was too short to learn from.
     """
     report = RunReport()
     stop = threading.Event()
@@ -67,7 +74,16 @@ def drive(config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, 
         signal.signal(number, signal.SIG_DFL)  # the second one ends the program at once, and the lease stops the motors
 
     watcher = _Watcher(report, stop, seconds, quiet)
-    with Robot(config, base, observers=(report.observe, watcher.observe)) as robot:
+    learner: list[NormalLearner] = []
+
+    def study(tick: Tick) -> None:
+        if learner and tick.belief is not None and not tick.belief.coasted and not tick.faults:
+            learner[0].observe(tick.belief)
+
+    with Robot(config, base, observers=(report.observe, watcher.observe, study)) as robot:
+        if learn is not None:
+            shape = robot.bundle.manifest.latent
+            learner.append(NormalLearner(shape.tokens, shape.dim))
         watcher.attend(robot, arm)
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         # What lives now lives as long as the robot: the collector need not look at it in every tick.
@@ -79,6 +95,9 @@ def drive(config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, 
             gc.unfreeze()
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if learn is not None:
+            normal = learner[0].learn(bundle_sha256=robot.bundle.sha256, made_from=config.name, wall_s=time.time())
+            normal.save(learn)
         telemetry = robot.controller.telemetry()
         engines = {name: engine.info for name, engine in robot.engines.items()}
         memory = robot.memory.counts()

@@ -14,7 +14,8 @@ import pytest
 DEADLINE_S = 120.0
 
 KEYS = {
-    "goals_tried", "goals_reached", "tick_hz", "camera_to_command_ms", "overhead_ms", "engine", "integer_gemms", "serial", "firmware",
+    "goals_tried", "goals_reached", "tick_hz", "camera_to_command_ms", "overhead_ms", "engine", "integer_gemms",
+    "serial", "firmware",
 }  # fmt: skip
 
 
