@@ -113,11 +113,15 @@ def _stills(folder: Path) -> Iterator[Clip]:
         yield Clip(path.name, _picture(path)[None], 0.0)
 
 
+_OCTO = "github.com/octo-models/octo debug dataset, copyright 2023 Robotic AI & Learning Lab Berkeley, MIT"
+_UDACITY = "github.com/udacity/CarND-Camera-Calibration, copyright 2016-2018 Udacity, Inc., MIT"
 SOURCES = (
-    Source("intel_sample_videos", "CC BY 4.0", "github.com/intel-iot-devkit/sample-videos, by Intel Corporation, CC BY 4.0", 6, _intel),
+    Source(
+        "intel_sample_videos", "CC BY 4.0", "github.com/intel-iot-devkit/sample-videos, by Intel Corporation, CC BY 4.0", 6, _intel
+    ),
     Source("donkeycar_tub", "MIT", "github.com/autorope/donkeycar test tub, copyright 2017 Will Roscoe, MIT", 1, _donkeycar),
-    Source("octo_bridge", "MIT", "github.com/octo-models/octo debug dataset, copyright 2023 Robotic AI & Learning Lab Berkeley, MIT", 1, _bridge),
-    Source("calib_udacity", "MIT", "github.com/udacity/CarND-Camera-Calibration, copyright 2016-2018 Udacity, Inc., MIT", 1.5, _stills),
+    Source("octo_bridge", "MIT", _OCTO, 1, _bridge),
+    Source("calib_udacity", "MIT", _UDACITY, 1.5, _stills),
 )
 
 
