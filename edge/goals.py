@@ -86,7 +86,11 @@ class PictureGoals:
         if not self._paths:
             return None
         path = self._paths.pop(0)
-        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+        try:
+            data = np.fromfile(path, dtype=np.uint8)
+        except OSError as error:
+            raise GoalError(f"the goal picture {path} cannot be read ({error.strerror}): put it back") from None
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # OpenCV raises on nothing at all
         if pixels is None:
             raise GoalError(f"the goal picture {path} cannot be decoded: save it as PNG or JPEG")
         return GoalPicture(path.stem, np.asarray(pixels, dtype=np.uint8))
@@ -194,8 +198,9 @@ class Errands:
             if self._closing:
                 return
             try:
-                if self._finished is not None:
-                    self._source.ended(*self._finished)
+                if (finished := self._finished) is not None:
+                    self._finished = None  # said once, also when the next picture turns out to be bad
+                    self._source.ended(*finished)
                 offer: GoalPicture | GoalError | None = self._source.next()
             except GoalError as error:
                 offer = error
