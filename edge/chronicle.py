@@ -31,7 +31,7 @@ BELIEF_EVERY_NS = NS_PER_S
 NOVEL_EVERY_NS = 10 * NS_PER_S
 CONCEPTS_EVERY_NS = 30 * NS_PER_S
 WAITING = 32
-"""Episodes whose pictures are not encoded yet; more than that are dropped, the oldest first."""
+"""Episodes whose pictures are not encoded yet; while so many wait, new ones are dropped."""
 
 
 @dataclass(slots=True)
