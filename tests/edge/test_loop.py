@@ -78,6 +78,16 @@ class Motors(RecordingMotors):
         self._camera.colour[:2] += tiny_robot.STEP * np.array(targets) / 20.0
 
 
+class Forgetful(SamplingPlanner):
+    """The planner, and how often it was told to forget."""
+
+    forgot = 0
+
+    def forget(self) -> None:
+        self.forgot += 1
+        super().forget()
+
+
 class Bench:
     """A robot that has everything but a machine; the goal is a colour."""
 
@@ -95,13 +105,14 @@ class Bench:
         self.supervisor = Supervisor(self.motors, AXES, SafetyConfig(), clock, PERIOD)
         self.errands = Errands(PictureGoals(folder / "goal.png"), encoder, GoalConfig(), 5e-4, clock)
         self.chronicle = Chronicle(self.memory, concepts, clock, camera="scripted", learning=True)
+        self.planner = Forgetful(tiny_robot.rollout(clock, ROLLS, self.log), clock, PlannerConfig())
         stages = Stages(
             self.camera,
             encoder,
             BeliefFilter(tiny_robot.predictor(clock, PREDICTS, self.log), clock),
             Surprise(None, concepts),
             self.errands,
-            SamplingPlanner(tiny_robot.rollout(clock, ROLLS, self.log), clock, PlannerConfig()),
+            self.planner,
             self.supervisor,
             self.chronicle,
         )
@@ -199,6 +210,14 @@ def test_it_drives_to_the_goal_and_says_so(bench: Bench) -> None:
     last = bench.tick()
     assert last.goal is None and last.plan is None and last.state is RobotState.ARMED
     assert last.command is None or not any(last.command.targets)
+
+
+def test_the_last_plan_is_forgotten_when_the_goal_changes_and_only_then(bench: Bench) -> None:
+    bench.acting().tick()
+    assert bench.planner.forgot == 1
+    for _ in range(20):
+        bench.tick()
+    assert bench.errands.reached == 1 and bench.planner.forgot == 2
 
 
 def test_the_belief_knows_what_was_commanded(bench: Bench) -> None:

@@ -193,7 +193,7 @@ def _low_share(colour: float) -> float:
 @pytest.mark.parametrize("colour", [0.0, 1.0, 2.0, 4.0])
 def test_the_noise_has_unit_variance_at_every_step(colour: float) -> None:
     noise = noise_bank(np.random.default_rng(1), 20_000, 8, 2, colour)
-    assert (noise.shape, noise.dtype) == ((20_000, 8, 2), np.float32)
+    assert noise.shape == (20_000, 8, 2) and noise.dtype == np.float32
     np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.04)
     np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.04)
 
