@@ -1,3 +1,5 @@
+"""The C core as a shared library, once per run."""
+
 from __future__ import annotations
 
 import ctypes

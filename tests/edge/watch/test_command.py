@@ -1,3 +1,5 @@
+"""The watch and calibrate commands as a person types them: what they print, what they keep, what they refuse."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Learning what is normal: no frame judges itself, short or uniform footage is refused, thresholds follow the evidence."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Perception at the model's own pace: which frames are looked at, and when the belief begins anew."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Watching: faults win, alarms begin and end, and what is remembered of them."""
+
 from __future__ import annotations
 
 from dataclasses import replace
