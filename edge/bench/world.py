@@ -30,8 +30,9 @@ from edge.worlds.arena import ArenaPainter
 from edge.worlds.arena_world import ARRIVED_M, ARRIVED_RAD, GOAL_DISTANCE_M, GOAL_STEPS, arrived, draw_goal
 from edge.worlds.rover import SPEC, STEP_S, Doubles, Rover, pose_distance, random_actions, random_pose
 
-SEED = 20_000
-"""Training and validation footage come from seeds 1 and 2, the live world from others still."""
+SEED = 30_000
+"""Training and validation footage come from seeds 1 and 2, the live world from others still; the planner's defaults were
+chosen on episodes of seed 20 000."""
 STEPS = 40
 DELAY_S = 0.08
 """From a frame to the moment its command takes effect, as measured in the live loop."""

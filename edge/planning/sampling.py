@@ -46,8 +46,8 @@ class SamplingPlanner:
         self._bank = noise_bank(
             self._rng, _BANK * self._candidates, self._horizon, self._width, config.colour
         ).reshape(-1, self._horizon, self._width)
-        # A late step counts more: the plan should end at the goal, and pass near it if it can.
-        weights = np.arange(1, self._horizon + 1, dtype=np.float32)
+        # A late step counts more: a rover that must park sideways has to turn away from its goal first.
+        weights = np.arange(1, self._horizon + 1, dtype=np.float32) ** np.float32(config.lateness)
         self._weights: Floats = weights / weights.sum()
         self._actions: Floats = rollout.input("actions")  # sampled in place, so that nothing is copied
         self._mean: Floats | None = None

@@ -44,6 +44,7 @@ elites = 8
 colour = 0
 spread = 0.4
 inertia = 0
+lateness = 1
 seed = 7
 [memory]
 folder = "kept"

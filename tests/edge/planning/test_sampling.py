@@ -88,7 +88,8 @@ def test_the_cost_is_what_the_plan_costs_and_no_plan_that_was_asked_about_is_bet
     bench = Bench()
     goal = np.array((0.6, -0.4))
     plan = bench.plan((0.0, 0.0), (0.6, -0.4))
-    weights = np.arange(1, HORIZON + 1) / (HORIZON * (HORIZON + 1) / 2)
+    weights = np.arange(1, HORIZON + 1) ** PlannerConfig().lateness
+    weights = weights / weights.sum()
 
     def cost(actions: Floats) -> float:
         return float((((STEP * np.cumsum(actions, axis=0) - goal) ** 2).mean(axis=-1) * weights).sum())
