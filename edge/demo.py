@@ -71,7 +71,8 @@ def demo_config(args: argparse.Namespace, folder: Path) -> RobotConfig:
         "bundle": str(bundle.resolve()) if bundle.is_dir() else args.bundle,
         "calibration": str(calibration),
         "camera": {"source": "world:frames"},
-        "bridge": {"port": "motors"},
+        # Simulated wheels harm nobody, and a browser that starts beside the demo can hold up a small machine this long.
+        "bridge": {"port": "motors", "lease_ms": 250},
         "goals": {"source": "world:goals"},
         "engine": {"precision": args.precision},
         "memory": {"folder": str(args.memory.resolve()) if args.memory else "memory"},
