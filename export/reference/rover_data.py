@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,7 +27,7 @@ class Footage:
     poses: NDArray[np.float64]
 
 
-def record(episodes: int, steps: int, seed: int, size: tuple[int, int] = (48, 64), progress: bool = False) -> Footage:
+def record(episodes: int, steps: int, seed: Sequence[int], size: tuple[int, int] = (48, 64), progress: bool = False) -> Footage:
     """Drive ``episodes`` rovers at random for ``steps`` frames. A command takes effect 50 to 110 ms after its frame,
     as it does in the live loop: capture, encoding, planning and the serial line take that long."""
     rng = np.random.default_rng(seed)

@@ -194,7 +194,7 @@ def export_rover(
     fp32 = {part: graph.SerializeToString() for part, graph in graphs.items()}
     exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
 
-    footage = record(episodes, 16, CALIBRATION_SEED)
+    footage = record(episodes, 16, (CALIBRATION_SEED,))
     flat = footage.pictures.reshape(-1, *footage.pictures.shape[2:])
     source = f"{episodes} simulated episodes of 16 frames, seed {CALIBRATION_SEED}"
     quantized: dict[Part, Quantized] = {}
@@ -214,7 +214,7 @@ def export_rover(
 
     say("verifying on pictures that calibration has not seen")
     engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
-    report = _verify(exact, engines, record(episodes, 16, VERIFICATION_SEED), (candidates, horizon), context)
+    report = _verify(exact, engines, record(episodes, 16, (VERIFICATION_SEED,)), (candidates, horizon), context)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     report["verified_on"] = f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}"
 

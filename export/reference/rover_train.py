@@ -16,8 +16,10 @@ from export.reference.rover_data import TRAINING_SEED, VALIDATION_SEED, Footage,
 from export.reference.rover_model import RoverModel
 from export.reference.sigreg import sigreg
 
-LENGTH = 5
+LENGTH = 8
 """Frames of a training sequence."""
+DEPTH = 5
+"""Steps that the predictor takes on its own output in training, so that a rollout meets there what it meets in planning."""
 
 
 class Batch(NamedTuple):
@@ -45,14 +47,13 @@ def losses(model: RoverModel, batch: Batch, arguments: argparse.Namespace) -> Lo
     actions = batch.actions[:, :-1]
     ahead = model.predictor(latents[:, :-1], actions)
     error = (ahead - latents[:, 1:]).float().square().mean()
-    # Two more steps, each on the predictor's own output, so that a rollout meets in training what it meets in planning.
-    rollout = torch.zeros(())
-    for step in (2, 3):
+    rollout = torch.zeros((), device=latents.device)
+    for step in range(2, DEPTH + 1):
         ahead = model.predictor(torch.cat([latents[:, : step - 1], ahead[:, step - 2 : -1]], dim=1), actions)
         rollout = rollout + (ahead[:, step - 1 :] - latents[:, step:]).float().square().mean()
-    spread = (sigreg(latents[:, 0]) + sigreg(latents[:, -1])) / 2
+    spread = sigreg(torch.cat([latents[:, 0], latents[:, t // 2], latents[:, -1]]))
     pose = (model.pose_name(latents.flatten(0, 1)) - batch.names.flatten(0, 1)).float().square().mean()
-    total = error + 0.5 * rollout + arguments.spread * spread + arguments.pose * pose
+    total = error + 0.25 * rollout + arguments.spread * spread + arguments.pose * pose
     return Losses(total, error, rollout, spread, pose)
 
 
@@ -69,7 +70,7 @@ def batch_of(footage: Footage, rng: np.random.Generator, size: int) -> Batch:
 
 
 @torch.no_grad()
-def evaluate(model: RoverModel, footage: Footage, steps: tuple[int, ...] = (1, 3, 5, 10)) -> dict[str, float]:
+def evaluate(model: RoverModel, footage: Footage, steps: tuple[int, ...] = (1, 3, 5, 10, 13)) -> dict[str, float]:
     """Open-loop error after some steps as a share of the latent variance, and how well a linear map finds the pose."""
     model.eval()
     pictures = torch.from_numpy(footage.pictures)
@@ -103,8 +104,8 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    footage = record(arguments.episodes, 16, TRAINING_SEED, progress=True)
-    held_out = record(100, 16, VALIDATION_SEED)
+    footage = record(arguments.episodes, 16, (TRAINING_SEED, arguments.footage), progress=True)
+    held_out = record(100, 16, (VALIDATION_SEED,))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = RoverModel().to(device)
     if arguments.begin_with is not None:
@@ -152,8 +153,9 @@ def main() -> None:
     parser.add_argument("--out", default="build/rover", help="folder for checkpoints (default: %(default)s)")
     parser.add_argument("--begin-with", type=Path, help="weights to train further, such as an earlier rover.pt")
     parser.add_argument("--episodes", type=int, default=12000, help="of 16 frames each (default: %(default)s)")
+    parser.add_argument("--footage", type=int, default=0, help="which footage to record, 0, 1, 2, ... (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle schedule (default: %(default)s)")
     parser.add_argument("--spread", type=float, default=0.05, help="weight: latents are Gaussian (default: %(default)s)")
     parser.add_argument("--pose", type=float, default=3.0, help="weight: naming the pose (default: %(default)s)")
