@@ -28,6 +28,8 @@ KEPT_BEFORE = 4
 KEPT_AFTER = 4
 PICTURE_EVERY_NS = NS_PER_S // 2
 BELIEF_EVERY_NS = NS_PER_S
+LEARN_EVERY_NS = NS_PER_S // 2
+"""Neighbouring frames teach the concepts nothing new."""
 NOVEL_EVERY_NS = 10 * NS_PER_S
 CONCEPTS_EVERY_NS = 30 * NS_PER_S
 WAITING = 32
@@ -68,7 +70,7 @@ class Chronicle:
         self._recent: deque[Pixels] = deque(maxlen=KEPT_BEFORE)
         self._open: list[_Moment] = []
         self._picture_ns = self._belief_ns = self._concepts_ns = clock.now_ns()
-        self._novel_ns = 0
+        self._novel_ns = self._learnt_ns = 0
         self._state: RobotState | None = None
         self._cause = ""
         self._work: queue.Queue[_Moment | None] = queue.Queue(maxsize=WAITING)
@@ -166,6 +168,9 @@ class Chronicle:
         calm = seen is not None and not seen.alarmed and not tick.faults
         if not self._learning or not calm or belief is None or belief.coasted:
             return
+        if self._learnt_ns and tick.started_ns - self._learnt_ns < LEARN_EVERY_NS:
+            return
+        self._learnt_ns = tick.started_ns
         added = self._concepts.learn(belief.latent, self._wall_s())
         if added and len(self._concepts) > 1 and tick.started_ns - self._novel_ns >= NOVEL_EVERY_NS:
             self._novel_ns = tick.started_ns

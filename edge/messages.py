@@ -50,13 +50,15 @@ class Frame:
 
     pixels: uint8 (H, W, 3), BGR, owned by the frame. captured_ns: when the light was caught, as near as the
     source can tell. sequence: the source's own counter, gaps are dropped frames. faults: what the camera's
-    health check says at this moment, worst first, empty when healthy.
+    health check says at this moment, worst first, empty when healthy. small: uint8 (h, w, 3), the same at the model's
+    size, where somebody has made it already.
     """
 
     pixels: Pixels
     captured_ns: int
     sequence: int
     faults: tuple[CameraFault, ...] = ()
+    small: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import cv2
 from edge import bundle as bundles
 from edge.belief import BeliefFilter
 from edge.cameras import open_camera
+from edge.cameras.retina import Retina
 from edge.chronicle import Chronicle
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from edge.config import ConfigError, RobotConfig
@@ -98,7 +99,8 @@ class Robot:
         defer(self.controller.close)
         self.controller.connect()
 
-        self.camera = open_camera(_where(base, config.camera.source), clock=clock)
+        size = (manifest.picture.width, manifest.picture.height)
+        self.camera = Retina(open_camera(_where(base, config.camera.source), clock=clock), size, clock)
         defer(self.camera.close)
         self.camera.start()
 

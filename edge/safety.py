@@ -13,6 +13,7 @@ The reasons stand in one table, worst first; the first that holds decides.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy as np
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config import SafetyConfig
 from edge.errors import UserError
-from edge.messages import Assessment, Belief, CameraFault, Command, Floats, Plan, RobotState
+from edge.messages import Assessment, Belief, CameraFault, Command, Plan, RobotState
 from firmware_bridge.controller import BridgeError, FirmwareState, MotorController, Telemetry
 
 TELEMETRY_FRESH_NS = 300 * NS_PER_MS
@@ -140,9 +141,7 @@ class Supervisor:
         self._clock = clock
         self._period_ns = period_ns
         self._axes = axes
-        self._low = np.array([axis.low for axis in axes])
-        self._high = np.array([axis.high for axis in axes])
-        self._step = np.float32(config.slew * period_ns / NS_PER_S)
+        self._step = config.slew * period_ns / NS_PER_S
         self._lock = threading.Lock()  # guards state and reason against the threads of people
         self._state = RobotState.DISARMED
         self._reason = "not armed yet"
@@ -151,9 +150,8 @@ class Supervisor:
         self._estopped = False
         self._withdrawn = 0  # times a person stopped or disarmed; an arming or clearing under way must not outlive one
         # The normalised action that means physical zero, or what comes nearest to it.
-        rest = -(self._low + self._high) / (self._high - self._low)
-        self._rest: Floats = np.clip(rest, -1.0, 1.0).astype(np.float32)
-        self._last = self._rest.copy()
+        self._rest = tuple(_clamped(-(axis.low + axis.high) / (axis.high - axis.low), 1.0) for axis in axes)
+        self._last = self._rest
         self._situation: Situation | None = None
 
     @property
@@ -252,16 +250,20 @@ class Supervisor:
         armed = state in ARMED_STATES
         self._controller.heartbeat(now + 2 * self._period_ns, armed)
         if not armed:
-            self._last = self._rest.copy()
+            self._last = self._rest
             return None
+        limited: tuple[str, ...] = ()
         if plan is not None and state is RobotState.ACTING:
-            action, limited = self._limit(plan.actions[0])
+            limited = self._limit(plan.actions[0].tolist())
         else:  # stand still at once; how fast the wheels may stop is the firmware's business
-            action, limited = self._rest, ()
-            self._last = self._rest.copy()
-        targets = self._low + (action.astype(np.float64) + 1.0) * 0.5 * (self._high - self._low)
+            self._last = self._rest
+        targets = tuple(
+            axis.low + (value + 1.0) * 0.5 * (axis.high - axis.low)
+            for axis, value in zip(self._axes, self._last, strict=True)
+        )
         captured_ns = 0 if belief is None else belief.captured_ns
-        command = Command(tuple(map(float, targets)), action, now + 2 * self._period_ns, captured_ns, limited)
+        action = np.array(self._last, dtype=np.float32)
+        command = Command(targets, action, now + 2 * self._period_ns, captured_ns, limited)
         self._controller.send(command.targets, command.valid_until_ns)
         return command
 
@@ -305,19 +307,25 @@ class Supervisor:
         problem = _link_lost(situation) or _firmware_fault(situation) or _first(HOLD_REASONS, situation)
         return f"{problem}: mend that first" if problem else ""
 
-    def _limit(self, wanted: Floats) -> tuple[Floats, tuple[str, ...]]:
-        """Clamp to the allowed share of the range, then to the allowed change since the last tick."""
-        speed = np.float32(self._config.speed)
-        finite = np.where(np.isfinite(wanted), wanted, np.float32(0.0)).astype(np.float32)
-        clamped = np.clip(finite, -speed, speed)
-        action = np.clip(clamped, self._last - self._step, self._last + self._step)
-        limited = tuple(
-            axis.name for axis, a, b in zip(self._axes, action, wanted, strict=True) if not abs(float(a) - float(b)) < 1e-6
-        )
-        self._last = action.copy()
-        return action, limited
+    def _limit(self, wanted: list[float]) -> tuple[str, ...]:
+        """Clamp to the allowed share of the range, then to the allowed change since the last tick. Returns the axes that
+        this changed. Plain floats: for a few axes they take a tenth of the time of arrays."""
+        last = []
+        limited = []
+        for axis, value, before in zip(self._axes, wanted, self._last, strict=True):
+            allowed = _clamped(value, self._config.speed) if math.isfinite(value) else 0.0
+            allowed = before + _clamped(allowed - before, self._step)
+            last.append(allowed)
+            if not abs(allowed - value) < 1e-6:
+                limited.append(axis.name)
+        self._last = tuple(last)
+        return tuple(limited)
 
     def _enter(self, state: RobotState, reason: str) -> None:
         if state is not RobotState.HOLD:
             self._held_since_ns = None
         self._state, self._reason = state, reason
+
+
+def _clamped(value: float, limit: float) -> float:
+    return max(-limit, min(limit, value))

@@ -25,6 +25,7 @@ class Link:
         self._sending = threading.Lock()
         self._seq = 0
         self._heard: int | None = None
+        self._in_step = False
         self.sent = 0
         self.received = 0
         self.bytes_received = 0
@@ -72,6 +73,9 @@ class Link:
         except (OSError, TypeError) as error:
             raise LinkLost(f"reading failed ({error})") from None
         self.bytes_received += len(data)
+        if not self._in_step:  # the line may be opened in the middle of a frame, which is nobody's error
+            data = data[at:] if (at := data.find(0)) >= 0 else b""
+            self._in_step = bool(data)
         frames = []
         for frame in self._decoder.feed(data):
             if frame.type < 0x80:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, IntFlag
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 MAGIC = 0x314C4C46
@@ -123,9 +123,10 @@ class Message:
     NAME: ClassVar[str]
 
     @classmethod
-    def layout(cls) -> Iterator[Field]:
-        for f in fields(cls):  # type: ignore[arg-type]
-            yield Field(f.name, f.metadata["kind"], f.metadata["count"], f.metadata["means"])
+    @cache  # asked for with every frame
+    def layout(cls) -> tuple[Field, ...]:
+        found = fields(cls)  # type: ignore[arg-type]
+        return tuple(Field(f.name, f.metadata["kind"], f.metadata["count"], f.metadata["means"]) for f in found)
 
     @classmethod
     def size(cls, axes: int) -> int:

@@ -107,6 +107,7 @@ class SerialController:
         self._reporting = False  # the report is of this session
         self._report_seq = 0
         self._received_ns = 0
+        self._telemetry: Telemetry | None = None  # as of the newest report, while it is the newest word
         self._firmware = ""
         self._device_counts: Stats | None = None
         self._alive_until_ns = 0
@@ -261,21 +262,7 @@ class SerialController:
 
     def telemetry(self) -> Telemetry:
         with self._lock:
-            report = self._report
-            state = FirmwareState(self._state().name.lower())
-            counts = self._counts()
-            if report is None:
-                return Telemetry(state, (), (), (), 0, self._firmware, (), counts)
-            return Telemetry(
-                state=state,
-                position=tuple(value / 1000 for value in report.position),
-                velocity=tuple(value / 1000 for value in report.velocity),
-                current=tuple(value / 1000 for value in report.current),
-                received_ns=self._received_ns,
-                firmware=self._firmware,
-                faults=tuple(fault.name.lower() for fault in Fault if fault.name and fault & report.faults),
-                counts=counts,
-            )
+            return self._telemetry or self._described()
 
     def close(self) -> None:
         """See MotorController. Waits for the two threads, half a second at most."""
@@ -352,6 +339,7 @@ class SerialController:
             self._in_flight.clear()
             self._permitted = False
             self._reporting = False
+            self._telemetry = None
             self._link, self._session, self._firmware = link, session, session.firmware
             self._trouble = ""
             self._request(Subscribe(StateReport.TYPE, self._period_ms))
@@ -420,6 +408,8 @@ class SerialController:
             self._report, self._report_seq, self._received_ns = report, frame.seq, arrived_ns
             self._reporting = True
             self._note_applied(report, arrived_ns, session)
+            # Here and not in telemetry(), which stands in the way of every command.
+            self._telemetry = self._described()
         elif frame.type == Ack.TYPE:
             ack = Ack.unpack(frame.payload)
             for request in self._requests:
@@ -524,6 +514,23 @@ class SerialController:
             return State.OFFLINE
         return State(self._report.state)
 
+    def _described(self) -> Telemetry:
+        report = self._report
+        state = FirmwareState(self._state().name.lower())
+        counts = self._counts()
+        if report is None:
+            return Telemetry(state, (), (), (), 0, self._firmware, (), counts)
+        return Telemetry(
+            state=state,
+            position=tuple(value / 1000 for value in report.position),
+            velocity=tuple(value / 1000 for value in report.velocity),
+            current=tuple(value / 1000 for value in report.current),
+            received_ns=self._received_ns,
+            firmware=self._firmware,
+            faults=tuple(fault.name.lower() for fault in Fault if fault.name and fault & report.faults),
+            counts=counts,
+        )
+
     def _reason(self, code: int) -> str:
         try:
             known = Code(code)
@@ -536,7 +543,7 @@ class SerialController:
         """Close it, keep its counts, and let everybody who waits for an answer go."""
         link.close()
         self._past = _add(self._past, link)
-        self._link = None
+        self._link = self._telemetry = None
         for request in self._requests:
             request.done.set()
         self._requests.clear()

@@ -10,7 +10,7 @@ from edge.cameras.health import CameraHealth
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.messages import CameraFault, Frame
 
-WAIT_STEP_NS = NS_PER_MS
+WAIT_STEP_NS = 2 * NS_PER_MS
 START_STEP_NS = 5 * NS_PER_MS
 
 

@@ -195,7 +195,7 @@ def test_something_new_is_kept_but_not_all_the_time(learner: Bench) -> None:
     for number in range(101):
         learner.tick(latent=number / 100)
     novel = [episode for episode in learner.kept() if episode.kind == "novel"]
-    assert [round(float(episode.latent[0]), 2) for episode in novel] == [0.01]
+    assert [round(float(episode.latent[0]), 2) for episode in novel] == [0.05]
 
 
 def test_without_learning_nothing_becomes_normal(bench: Bench) -> None:
