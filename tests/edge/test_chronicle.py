@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.chronicle import THUMBNAIL_WIDTH, Chronicle, thumbnail
+from edge.chronicle import THUMBNAIL_WIDTH, WAITING, Chronicle, thumbnail
 from edge.clock import NS_PER_MS, NS_PER_S, FakeClock
 from edge.memory import BeliefCheckpoint, Concepts, Episode, Memory
 from edge.messages import Assessment, Belief, CameraFault, Command, Event, Frame, RobotState, Tick
 from tests.edge import tiny_robot
-from tests.edge.until import until
+from tests.edge.until import HANGS_S, until
 
 PERIOD = 100 * NS_PER_MS
 CALM = Assessment(0.1, 0.1, 0.5, 0.01, False, False, "")
@@ -209,3 +210,23 @@ def test_a_real_picture_keeps_its_shape() -> None:
     pixels = cv2.imdecode(np.frombuffer(thumbnail(tiny_robot.plain(1.0, 0.5, 0.0)), dtype=np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None and pixels.shape == (120, 160, 3)
     np.testing.assert_allclose(pixels.mean(axis=(0, 1)), (255, 128, 0), atol=4)
+
+
+def test_a_stuck_memory_costs_episodes_and_never_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, entered = threading.Event(), threading.Event()
+    remember = bench.memory.remember
+
+    def stuck(episode: Episode) -> int:
+        entered.set()
+        assert opened.wait(HANGS_S)
+        return remember(episode)
+
+    monkeypatch.setattr(bench.memory, "remember", stuck)
+    bench.tick(ONSET)
+    assert entered.wait(HANGS_S)  # the thread holds the first one, and all others wait
+    for _ in range(WAITING + 3):
+        bench.tick(ONSET, picture=False)  # without pictures nothing is handed over a second time
+    assert bench.chronicle.dropped == 3
+    opened.set()
+    until(lambda: bench.chronicle._work.empty())  # else closing would find the queue full, and drop once more
+    assert len(bench.kept()) == 1 + WAITING
