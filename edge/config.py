@@ -62,7 +62,7 @@ class PlannerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     that each update keeps. iterations: at most so many, also when time is left. lateness: step h of K
     counts (h / K) ** lateness; 0 asks for the shortest way, more leaves room for a detour. seed: of the noise."""
 
-    budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 60.0
+    budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 70.0
     iterations: Annotated[int, Meta(ge=1, le=100)] = 5
     elites: Annotated[int, Meta(ge=2, le=512)] = 6
     colour: Annotated[float, Meta(ge=0, le=4)] = 2.0

@@ -20,7 +20,7 @@ from edge.clock import Clock
 from edge.encoder import FrameEncoder
 from edge.goals import Errands
 from edge.messages import Goal, Tick
-from edge.pacing import Pacer
+from edge.pacing import Pacer, first_beat_ns
 from edge.planning import Planner
 from edge.safety import Supervisor
 from edge.surprise import Surprise
@@ -68,6 +68,7 @@ class Loop:
 
     def run(self, stop: threading.Event) -> None:
         """Tick until ``stop`` is set; blocks. Raises what a stage raises, after which the lease runs out by itself."""
+        self._clock.sleep_until_ns(first_beat_ns(self._stages.camera, self._clock, self._period_ns))
         pacer = Pacer(self._clock, self._period_ns)
         while not stop.is_set():
             pacer.wait()

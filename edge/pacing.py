@@ -6,7 +6,31 @@ each counted, and go on at the next one; a late tick never makes the following o
 
 from __future__ import annotations
 
-from edge.clock import Clock
+from edge.cameras.camera import Camera
+from edge.clock import NS_PER_MS, NS_PER_S, Clock
+
+PICTURES = 5
+BEHIND_NS = 5 * NS_PER_MS
+
+
+def first_beat_ns(camera: Camera, clock: Clock, period_ns: int) -> int:
+    """When to begin, so that every tick meets a fresh picture: shortly after one should have come, with room for a little
+    jitter. Blocks until a few pictures have come; a camera that gives none decides nothing.
+
+    A picture's age at the tick is part of every command's latency, and left to chance it is up to a camera period.
+    """
+    delays = []
+    due_ns = clock.now_ns()
+    for _ in range(PICTURES):
+        camera.wait(1.0)
+        frame = camera.latest(NS_PER_S)
+        if frame is None:
+            return clock.now_ns()
+        delays.append(clock.now_ns() - frame.captured_ns)
+        due_ns = frame.captured_ns + min(delays) + BEHIND_NS
+    while due_ns < clock.now_ns() and period_ns:
+        due_ns += period_ns
+    return due_ns
 
 
 class Pacer:

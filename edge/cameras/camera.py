@@ -48,8 +48,8 @@ class Camera(Protocol):
         """The newest picture not seen before and not older than this, or None. The frame owns its pixels."""
 
     def wait(self, timeout_s: float) -> None:
-        """Block until ``latest`` has a picture, the source has ended or failed, or the timeout. Not for the control
-        loop."""
+        """Block until ``latest`` has a picture, the source has ended or failed, or the timeout. The control loop
+        does so once, before its first tick."""
 
     def status(self) -> CameraStatus:
         """Health at this moment; a fault appears within 1 s of its cause and clears by itself."""

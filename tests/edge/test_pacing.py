@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.cameras.camera import CameraStatus
 from edge.clock import NS_PER_MS, FakeClock
-from edge.pacing import Pacer
+from edge.messages import Frame
+from edge.pacing import Pacer, first_beat_ns
 
 PERIOD = 100 * NS_PER_MS
+
+
+class SteadyCamera:
+    """Catches a picture every 30 ms, the first at 10 ms; picture k comes delays[k] ms later, and after those none."""
+
+    fingerprint = "steady"
+
+    def __init__(self, clock: FakeClock, delays: list[int]) -> None:
+        self._clock = clock
+        self._pictures = [((10 + 30 * k) * NS_PER_MS, delay * NS_PER_MS) for k, delay in enumerate(delays)]
+
+    def start(self) -> None: ...
+
+    def wait(self, timeout_s: float) -> None:
+        if self._pictures:
+            caught, delay = self._pictures[0]
+            self._clock.advance_ns(max(0, caught + delay - self._clock.now_ns()))
+
+    def latest(self, max_age_ns: int) -> Frame | None:
+        if not self._pictures:
+            return None
+        caught, _ = self._pictures.pop(0)
+        return Frame(np.zeros((2, 2, 3), dtype=np.uint8), caught, 0)
+
+    def status(self) -> CameraStatus:
+        return CameraStatus()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("delays", "begins_ms"),
+    [
+        pytest.param([8, 8, 8, 8, 8], 130 + 8 + 5, id="just after the fifth"),
+        pytest.param([8, 9, 8, 10, 12], 130 + 8 + 5, id="jitter: as if it had been punctual"),
+        pytest.param([8, 8, 8, 8, 25], 130 + 8 + 5 + 100, id="the fifth was too late for that: one period on"),
+        pytest.param([60, 8, 8, 8, 8], 130 + 8 + 5, id="the first had waited"),
+        pytest.param([8, 8], 40 + 8, id="a camera that stops decides nothing"),
+        pytest.param([], 0, id="nor one that gives nothing"),
+    ],
+)
+def test_the_beat_begins_just_behind_the_pictures(delays: list[int], begins_ms: int) -> None:
+    clock = FakeClock()
+    assert first_beat_ns(SteadyCamera(clock, delays), clock, PERIOD) == begins_ms * NS_PER_MS
 
 
 def test_an_overshooting_clock_makes_no_drift() -> None:
