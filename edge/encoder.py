@@ -16,7 +16,9 @@ class FrameEncoder:
 
     def __init__(self, engine: Engine, bundle: Bundle, clock: Clock) -> None:
         picture = bundle.manifest.picture
-        self._scaler = Scaler((picture.width, picture.height))
+        self.size = (picture.width, picture.height)
+        """Width and height of the model's picture."""
+        self._scaler = Scaler(self.size)
         self._engine = engine
         self._picture = engine.input("picture")[0]
         self._clock = clock

@@ -23,6 +23,7 @@ from edge.config import GoalConfig
 from edge.encoder import FrameEncoder
 from edge.errors import UserError
 from edge.messages import Event, Goal, Pixels, RobotState, Tick
+from edge.scaling import Scaler
 
 
 class GoalError(UserError):
@@ -102,6 +103,14 @@ class PictureGoals:
         self._paths = []
 
 
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """A goal on its way to the loop. small: its picture at the model's size."""
+
+    picture: GoalPicture
+    small: Pixels
+
+
 class Errands:
     """Hands the loop its goal, and judges each tick. The loop's thread uses it; a thread of its own asks the source."""
 
@@ -121,7 +130,7 @@ class Errands:
         self._clock = clock
         self._wall_s = wall_s
         self._finished: tuple[str, bool] | None = None
-        self._offered: queue.Queue[GoalPicture | GoalError] = queue.Queue(maxsize=1)
+        self._offered: queue.Queue[_Offer | GoalError] = queue.Queue(maxsize=1)
         self._wanted = threading.Semaphore(1)
         self._closing = False
         self._goal: Goal | None = None
@@ -148,9 +157,9 @@ class Errands:
                 self._ended.append(self._event("goal_failed", str(offer)))
                 self._wanted.release()
                 return None
-            latent = self._encoder.tokens(offer.pixels)
+            latent = self._encoder.tokens(offer.small)
             self.engine_ns = self._encoder.engine_ns
-            self._goal = Goal(offer.name, latent, self._reached_cost, offer.pixels)
+            self._goal = Goal(offer.picture.name, latent, self._reached_cost, offer.picture.pixels)
             self._acting_ns = self._dwelt = 0
         return self._goal
 
@@ -193,6 +202,8 @@ class Errands:
         return Event("goal", cause, detail, self._clock.now_ns(), self._wall_s())
 
     def _ask(self) -> None:
+        scaler = Scaler(self._encoder.size)
+        offer: _Offer | GoalError | None
         while True:
             self._wanted.acquire()
             if self._closing:
@@ -201,7 +212,8 @@ class Errands:
                 if (finished := self._finished) is not None:
                     self._finished = None  # said once, also when the next picture turns out to be bad
                     self._source.ended(*finished)
-                offer: GoalPicture | GoalError | None = self._source.next()
+                picture = self._source.next()
+                offer = None if picture is None else _Offer(picture, scaler.scaled(picture.pixels))
             except GoalError as error:
                 offer = error
             if offer is None or self._closing:
