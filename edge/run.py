@@ -16,7 +16,7 @@ from typing import Any
 from edge.clock import NS_PER_S
 from edge.config import RobotConfig, load_config
 from edge.learn_normal import NormalLearner
-from edge.messages import Tick
+from edge.messages import RobotState, Tick
 from edge.robot import Robot
 from edge.run_report import RunReport
 from edge.safety import ArmRefused
@@ -83,7 +83,7 @@ def drive(
     with Robot(config, base, observers=(report.observe, watcher.observe, study)) as robot:
         if learn is not None:
             shape = robot.bundle.manifest.latent
-            learner.append(NormalLearner(shape.tokens, shape.dim))
+            learner.append(NormalLearner(shape.tokens, shape.dim, shape.grid))
         watcher.attend(robot, arm)
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         # What lives now lives as long as the robot: the collector need not look at it in every tick.
@@ -154,7 +154,14 @@ class _Watcher:
             print(f"{event.kind:6} {event.detail}", flush=True)
         if tick.started_ns - self._said_ns >= 5 * NS_PER_S:
             self._said_ns = tick.started_ns
-            print(f"       {tick.state.value}: {tick.reason}; {self._report.tick_hz:.1f} ticks/s", flush=True)
+            print(f"       {tick.state.value}: {tick.reason}{self._todo(tick)}; {self._report.tick_hz:.1f} ticks/s", flush=True)
+
+    def _todo(self, tick: Tick) -> str:
+        """What the person must do before the robot moves again."""
+        if tick.state not in (RobotState.FAULT, RobotState.STOPPED):
+            return ""
+        served = self._robot is not None and self._robot.dashboard is not None
+        return ": clear it and arm again on the page" if served else ": start again when it is mended"
 
     def _arm(self, robot: Robot) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""
