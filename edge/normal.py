@@ -21,8 +21,11 @@ from edge.errors import UserError
 from edge.memory.concepts import Concepts, ConceptSnapshot
 from edge.surprise import AlarmCalibration, AlarmRule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OFF_S = 1.0
+UNFAMILIAR_FROM_S = 300.0
+"""From so much footage on, what is normal is known well enough for unfamiliarity alone to be an alarm: half a minute shows one
+or two of the people who pass, and the next one wears other clothes."""
 INDEX, ALARMS, CONCEPTS = "normal.json", "alarms.json", "concepts.npz"
 _AGAIN = "run 'latentloop calibrate alarms' again"
 
@@ -68,7 +71,7 @@ class Normal:
     @property
     def rule(self) -> AlarmRule:
         """The rule at the calibrated threshold."""
-        return alarm_rule(self.evidence.alarm_p)
+        return alarm_rule(self.evidence.alarm_p, self.calibration.tokens, self.evidence.seconds)
 
     def save(self, folder: Path) -> None:
         """Write all or nothing that would be believed. Raises NormalError."""
@@ -130,10 +133,14 @@ class Normal:
         return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence)
 
 
-def alarm_rule(alarm_p: float) -> AlarmRule:
+def alarm_rule(alarm_p: float, tokens: int, learned_s: float) -> AlarmRule:
     """The rule of a learned camera. Short footage supports only high p-values as thresholds; a dead-band in p above them
-    would hardly leave room for an alarm to end, so its end rests on the off-delay alone."""
-    return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S)
+    would hardly leave room for an alarm to end, so its end rests on the off-delay alone. Scores of patches have lasted
+    already when they are high, so that one frame is enough."""
+    if tokens == 1:
+        return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S)
+    enough = learned_s >= UNFAMILIAR_FROM_S
+    return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S, on_s=0.0, min_frames=1, unfamiliar=enough)
 
 
 def default_folder(source: str) -> Path:

@@ -20,7 +20,8 @@ from edge.clock import NS_PER_S
 class AlarmRule:
     """alarm_p: a frame with a p-value at or below this is anomalous. clear_factor: while alarmed a frame counts as
     clear only above ``clear_factor * alarm_p`` (dead-band). on_s, window_s, off_s, max_step_s: see the module.
-    min_frames: so many anomalous frames at least, however slow the camera."""
+    min_frames: so many anomalous frames at least, however slow the camera. unfamiliar: unfamiliarity alone is enough to begin
+    an alarm."""
 
     alarm_p: float = 1e-3
     clear_factor: float = 5.0
@@ -29,6 +30,7 @@ class AlarmRule:
     off_s: float = 2.0
     max_step_s: float = 0.25
     min_frames: int = 3
+    unfamiliar: bool = True
 
     def __post_init__(self) -> None:
         if not (0.0 < self.alarm_p < 1.0 and self.clear_factor >= 1.0 and self.min_frames >= 1):

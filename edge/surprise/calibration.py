@@ -15,12 +15,12 @@ the shape held within [0, 0.5] so that the tail never ends; with fewer than 100 
 :meth:`Tail.extrapolated` says where this holds.
 
 Error and unfamiliarity are combined by Bonferroni, ``min(1, 2 * min(p_error, p_unfamiliarity))``: valid however they
-depend on each other.
+depend on each other. Each score has an alarm of its own, with ``min(1, 2 * p)``.
 
-With several tokens each patch is first divided by its own normal level, so that a patch where leaves always move does
-not set the limit for a patch where nothing ever does. The levels are means over frames, raised to half the mean over
-all patches where they are lower; for the calibration scores they are taken from the *other* half of the footage, so
-that no frame judges itself.
+With several tokens the distances of each patch are first divided by that patch's own normal level, so that a patch where
+leaves always move does not set the limit for a patch where nothing ever does. The levels are means over frames, raised to
+half the mean over all patches where they are lower. (The errors of patches come in units of their scale already, see
+:mod:`edge.surprise.unforeseen`.)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from edge.errors import UserError
 from edge.messages import Floats
 from edge.surprise.scores import pool
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MIN_FRAMES = 50
 _MAX_KEPT = 20_000
 _TAIL_SHARE = 0.1
@@ -117,8 +117,8 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What "higher than normal" means for one bundle on one camera.
 
-    made_from: for people, e.g. the source's name. frames: how many were used. tokens: T. error_levels,
-    unfamiliarity_levels: float per token, what its raw score is divided by before pooling; [1.0] for one token.
+    made_from: for people, e.g. the source's name. frames: how many were used. tokens: T. levels: float per token, what
+    its distance is divided by before pooling; [1.0] for one token.
     """
 
     format_version: int
@@ -128,47 +128,37 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: int
     error: Tail
     unfamiliarity: Tail
-    error_levels: list[float]
-    unfamiliarity_levels: list[float]
+    levels: list[float]
 
     def __post_init__(self) -> None:
-        for name in ("error_levels", "unfamiliarity_levels"):
-            levels = getattr(self, name)
-            if len(levels) != self.tokens or not all(math.isfinite(level) and level > 0.0 for level in levels):
-                raise ValueError(f"{name} needs {self.tokens} numbers above zero")
+        if len(self.levels) != self.tokens or not all(math.isfinite(level) and level > 0.0 for level in self.levels):
+            raise ValueError(f"levels needs {self.tokens} numbers above zero")
 
     @classmethod
     def fit(cls, errors: Floats, unfamiliarities: Floats, *, bundle_sha256: str, made_from: str) -> AlarmCalibration:
         """Calibrate on held-out normal footage in its order of time.
 
-        errors, unfamiliarities: float32 (n, T) raw token scores, or (n,) for one token, as
-        :func:`edge.surprise.scores.token_errors` and :meth:`edge.memory.Concepts.distance` give them. The concepts must
-        have been learned from *other* frames. Raises CalibrationError when there are too few or broken frames.
+        errors: float32 (n,), pooled. unfamiliarities: float32 (m, T) token scores, of all or some of the same frames. Both as
+        :class:`edge.surprise.scores.Scores` gives them; the concepts must have been learned from *other* frames. Raises
+        CalibrationError when there are too few or broken frames.
         """
-        columns = [scores[:, None] if scores.ndim == 1 else scores for scores in (errors, unfamiliarities)]
-        frames, tokens = columns[0].shape
-        if columns[1].shape != (frames, tokens):
+        frames, (judged, tokens) = len(errors), unfamiliarities.shape
+        if min(frames, judged) < MIN_FRAMES:
             raise CalibrationError(
-                f"the calibration got {frames} frames of errors and {len(columns[1])} of unfamiliarity: "
-                "give both per frame"
+                f"{made_from} gave {min(frames, judged)} frames for the alarm calibration: give at least {MIN_FRAMES} normal "
+                "frames"
             )
-        if frames < MIN_FRAMES:
-            raise CalibrationError(
-                f"{made_from} gave {frames} frames for the alarm calibration: give at least {MIN_FRAMES} normal frames"
-            )
-        if not all(np.isfinite(scores).all() for scores in columns):
+        if not (np.isfinite(errors).all() and np.isfinite(unfamiliarities).all()):
             raise CalibrationError(
                 f"{made_from} gave scores that are not finite: check the encoder and predictor of this bundle"
             )
-        (error, error_levels), (unfamiliarity, unfamiliarity_levels) = (_calibrate(scores) for scores in columns)
+        levels = _levels(unfamiliarities)
+        error, unfamiliarity = (fit_tail(x.astype(np.float64)) for x in (errors, pool(unfamiliarities / levels)))
+        effective = min(error.effective, unfamiliarity.effective)  # one threshold in p is then equally strict for both
+        error, unfamiliarity = (msgspec.structs.replace(tail, effective=effective) for tail in (error, unfamiliarity))
         return cls(
-            FORMAT_VERSION, bundle_sha256, made_from, frames, tokens,
-            error, unfamiliarity, error_levels, unfamiliarity_levels,
-        )  # fmt: skip
-
-    def p_value(self, error: float, unfamiliarity: float) -> float:
-        """Of two pooled, levelled scores together, in (0, 1]; falls with each of them."""
-        return combined(self.error.p_value(error), self.unfamiliarity.p_value(unfamiliarity))
+            FORMAT_VERSION, bundle_sha256, made_from, frames, tokens, error, unfamiliarity, [float(x) for x in levels]
+        )
 
     def save(self, path: Path) -> None:
         """Write as JSON, all or nothing. Raises CalibrationError."""
@@ -224,9 +214,9 @@ class _Header(msgspec.Struct):
     format_version: int
 
 
-def combined(p_error: float, p_unfamiliarity: float) -> float:
-    """Bonferroni over the two scores."""
-    return min(1.0, 2.0 * min(p_error, p_unfamiliarity))
+def of_two(p_value: float) -> float:
+    """Bonferroni: what a p-value is worth that was looked for among two."""
+    return min(1.0, 2.0 * p_value)
 
 
 def fit_tail(scores: NDArray[np.float64]) -> Tail:
@@ -265,21 +255,13 @@ def correlation_time(scores: NDArray[np.float64]) -> float:
     return total
 
 
-def _calibrate(scores: Floats) -> tuple[Tail, list[float]]:
-    frames, tokens = scores.shape
-    if tokens == 1:
-        return fit_tail(scores[:, 0].astype(np.float64)), [1.0]
-    half = frames // 2
-    pooled = [pool(scores[:half] / _levels(scores[half:])), pool(scores[half:] / _levels(scores[:half]))]
-    levels = _levels(scores)
-    return fit_tail(np.concatenate(pooled).astype(np.float64)), [float(level) for level in levels]
-
-
 def _levels(scores: Floats) -> Floats:
-    """Normal level per token, float32 (n, T) -> (T,): the mean over frames, not below half the mean over all tokens."""
+    """Normal level per token, float32 (n, T) -> (T,): the mean over frames, not below half the mean over all tokens; 1 for a
+    single token."""
+    if scores.shape[1] == 1:
+        return np.ones(1, dtype=np.float32)
     means = scores.mean(axis=0, dtype=np.float64)
-    floor = max(_LEVEL_FLOOR * float(means.mean()), 1e-12)
-    return np.asarray(np.maximum(means, floor), dtype=np.float32)
+    return np.asarray(np.maximum(means, max(_LEVEL_FLOOR * float(means.mean()), 1e-12)), dtype=np.float32)
 
 
 def _pareto(excesses: NDArray[np.float64]) -> tuple[float, float]:

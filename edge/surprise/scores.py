@@ -3,16 +3,43 @@
 Each score alone is blind: the prediction error sees what moves unlike the model expects, the unfamiliarity sees what
 does not look like anything normal here. Anomalies are small, so tokens are pooled by the mean of the few largest and
 never by the mean of all.
+
+Of a global latent every frame has a score of its own, and the alarm rule counts them. Of patches only what lasts has one
+(see :mod:`edge.surprise.unforeseen`), so that the frames that make up an alarm are all about the same place.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from edge.messages import Floats
+from edge.messages import Belief, Floats
+from edge.surprise.unforeseen import HELD_STEPS, Lasting, Unforeseen
 
-_SHARE = 0.03
-_FEWEST = 4
+_LARGEST = 3
+
+
+class Scores:
+    """Both scores of one belief after the other. grid: (gh, gw) of patch latents, None for a global latent."""
+
+    def __init__(self, grid: tuple[int, int] | None) -> None:
+        self._unforeseen = None if grid is None else Unforeseen(grid)
+        self._lasting = Lasting(1 if grid is None else HELD_STEPS)
+
+    def errors(self, belief: Belief) -> Floats | None:
+        """Prediction error, float32 (T,); None while there is nothing to compare with."""
+        if self._unforeseen is not None:
+            return self._unforeseen.update(belief)
+        return None if belief.predicted is None else token_errors(belief.predicted, belief.latent)
+
+    def unfamiliarities(self, distances: Floats) -> Floats:
+        """Distances to the nearest concept, float32 (T,), as far as they last."""
+        return self._lasting.update(distances)
+
+    def forget(self) -> None:
+        """Start cold."""
+        if self._unforeseen is not None:
+            self._unforeseen.forget()
+        self._lasting.forget()
 
 
 def token_errors(predicted: Floats, latent: Floats) -> Floats:
@@ -21,18 +48,10 @@ def token_errors(predicted: Floats, latent: Floats) -> Floats:
     return np.asarray(np.einsum("td,td->t", difference, difference) / np.float32(latent.shape[1]), dtype=np.float32)
 
 
-def top_k(tokens: int) -> int:
-    """Over how many of the largest token scores to take the mean: 3 % of the tokens, at least 4, at most all."""
-    return min(tokens, max(_FEWEST, round(_SHARE * tokens)))
-
-
 def pool(scores: Floats) -> Floats:
-    """Mean of the largest :func:`top_k` token scores; for one token the score itself. float32 (..., T) -> (...)."""
-    tokens = scores.shape[-1]
-    k = top_k(tokens)
-    if k == tokens:
-        return np.asarray(scores.mean(axis=-1), dtype=np.float32)
-    return np.asarray(np.partition(scores, tokens - k, axis=-1)[..., tokens - k :].mean(axis=-1), dtype=np.float32)
+    """Mean of the three largest token scores, or of all if there are fewer. float32 (..., T) -> (...)."""
+    k = min(_LARGEST, scores.shape[-1])
+    return np.asarray(np.partition(scores, -k, axis=-1)[..., -k:].mean(axis=-1), dtype=np.float32)
 
 
 def heat_map(scores: Floats, grid: tuple[int, int]) -> Floats:

@@ -9,9 +9,10 @@ import numpy as np
 from edge.memory.concepts import Concepts
 from edge.messages import Assessment, Belief, CameraFault, Floats
 from edge.surprise.alarm import Alarm, AlarmRule
-from edge.surprise.calibration import AlarmCalibration, combined
-from edge.surprise.scores import heat_map, pool, token_errors
+from edge.surprise.calibration import AlarmCalibration, of_two
+from edge.surprise.scores import Scores, heat_map, pool
 
+UNEXPECTED, UNFAMILIAR = "unexpected", "unfamiliar"
 _HUGE = float(np.finfo(np.float32).max)
 
 
@@ -34,7 +35,8 @@ class Surprise:
         self._calibration = calibration
         self._concepts = concepts
         self._grid = grid
-        self._alarm = Alarm(rule)
+        self._scores = Scores(grid)
+        self._alarms = {cause: Alarm(rule) for cause in (UNEXPECTED, UNFAMILIAR) if cause != UNFAMILIAR or rule.unfamiliar}
         self._fault = ""
         self._cause = ""
         if calibration is not None:
@@ -42,8 +44,7 @@ class Surprise:
                 raise ValueError(
                     f"the calibration is for {calibration.tokens} tokens and the grid is {grid[0]}x{grid[1]}"
                 )
-            self._error_levels = np.array(calibration.error_levels, dtype=np.float32)
-            self._unfamiliarity_levels = np.array(calibration.unfamiliarity_levels, dtype=np.float32)
+            self._levels = np.array(calibration.levels, dtype=np.float32)
             # Heat is 1.0 where a token alone stands at the height at which the pooled score would be an alarm.
             self._error_limit = np.float32(max(calibration.error.score_at(rule.alarm_p / 2.0), 1e-30))
             self._unfamiliarity_limit = np.float32(max(calibration.unfamiliarity.score_at(rule.alarm_p / 2.0), 1e-30))
@@ -58,39 +59,47 @@ class Surprise:
 
         A camera fault is an alarm at once (its health check has debounced it already) and names the cause; while it
         lasts the statistical alarm stands still, because the picture says nothing about the world. error and
-        unfamiliarity are pooled scores in units of the normal level where calibrated, raw otherwise; 0.0 where there is
+        unfamiliarity are pooled scores, unfamiliarity in units of the normal level where calibrated; 0.0 where there is
         nothing to compare with (no prediction yet, no concepts yet), which counts as p = 1.
         """
-        errors = None if belief.predicted is None else token_errors(belief.predicted, belief.latent)
-        distances = self._concepts.distance(belief.latent) if len(self._concepts) else None
-        error, unfamiliarity, p_value, likelier, heat = self._judge(errors, distances)
+        if self._calibration is not None and len(belief.latent) != self._calibration.tokens:
+            raise ValueError(
+                f"the calibration is for {self._calibration.tokens} tokens per frame and this belief has {len(belief.latent)}"
+            )
+        errors = self._scores.errors(belief)
+        distances = self._scores.unfamiliarities(self._concepts.distance(belief.latent)) if len(self._concepts) else None
+        error, unfamiliarity, p_values, heat = self._judge(errors, distances)
+        p_value = min(p_values.values())
         if faults:
             onset = faults[0].value != self._fault
             self._fault = faults[0].value
+            self._scores.forget()
             return Assessment(error, unfamiliarity, p_value, self.rule.alarm_p, True, onset, self._fault, heat)
         self._fault = ""
-        onset = self._calibration is not None and self._alarm.update(p_value, belief.captured_ns)
-        if onset:
-            self._cause = likelier
-        alarmed = self._alarm.alarmed
-        cause = self._cause if alarmed else ""
-        return Assessment(error, unfamiliarity, p_value, self.rule.alarm_p, alarmed, onset, cause, heat)
+        begun = [cause for cause, alarm in self._alarms.items() if alarm.update(p_values[cause], belief.captured_ns)]
+        alarmed = [cause for cause, alarm in self._alarms.items() if alarm.alarmed]
+        if begun:
+            self._cause = min(begun, key=lambda cause: p_values[cause])
+        elif self._cause not in alarmed:
+            self._cause = alarmed[0] if alarmed else ""
+        return Assessment(
+            error, unfamiliarity, p_value, self.rule.alarm_p, bool(alarmed), bool(begun), self._cause, heat
+        )
 
-    def _judge(self, errors: Floats | None, distances: Floats | None) -> tuple[float, float, float, str, Floats | None]:
+    def _judge(
+        self, errors: Floats | None, distances: Floats | None
+    ) -> tuple[float, float, dict[str, float], Floats | None]:
+        """Error and unfamiliarity pooled, the p-value of each by the cause it speaks for, heat."""
         calibration = self._calibration
         if calibration is None:
-            return _pooled(errors), _pooled(distances), 1.0, "", None
-        tokens = calibration.tokens
-        for scores in (errors, distances):
-            if scores is not None and len(scores) != tokens:
-                raise ValueError(f"the calibration is for {tokens} tokens per frame and this belief has {len(scores)}")
-        errors = None if errors is None else errors / self._error_levels
-        distances = None if distances is None else distances / self._unfamiliarity_levels
+            return _pooled(errors), _pooled(distances), {UNEXPECTED: 1.0, UNFAMILIAR: 1.0}, None
+        distances = None if distances is None else distances / self._levels
         error, unfamiliarity = _pooled(errors), _pooled(distances)
-        p_error = 1.0 if errors is None else calibration.error.p_value(error)
-        p_unfamiliarity = 1.0 if distances is None else calibration.unfamiliarity.p_value(unfamiliarity)
-        likelier = "unfamiliar" if p_unfamiliarity < p_error else "unexpected"
-        return error, unfamiliarity, combined(p_error, p_unfamiliarity), likelier, self._heat(errors, distances)
+        p_values = {
+            UNEXPECTED: 1.0 if errors is None else of_two(calibration.error.p_value(error)),
+            UNFAMILIAR: 1.0 if distances is None else of_two(calibration.unfamiliarity.p_value(unfamiliarity)),
+        }
+        return error, unfamiliarity, p_values, self._heat(errors, distances)
 
     def _heat(self, errors: Floats | None, distances: Floats | None) -> Floats | None:
         if self._grid is None:
