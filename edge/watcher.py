@@ -28,7 +28,11 @@ _SAID = {
     "covered": "the lens is covered",
     "resized": "the camera changed its picture size",
     "unfamiliar": "something is there that was not seen while learning what is normal",
-    "unexpected": "something moves unlike anything seen while learning what is normal",
+    "unexpected": "something has appeared that did not come from anywhere near",
+}
+_CLEAR = {
+    "unfamiliar": "everything looks familiar again",
+    "unexpected": "nothing else has appeared since",
 }
 
 
@@ -97,7 +101,7 @@ class Watcher:
             return [self._event("alarm", assessment.cause, detail, now_ns)]
         if self._alarm and not assessment.alarmed:
             cause, self._alarm = self._alarm, ""
-            return [self._event("clear", cause, "everything looks normal again", now_ns)]
+            return [self._event("clear", cause, _CLEAR[cause], now_ns)]
         return []
 
     def _event(self, kind: str, cause: str, detail: str, now_ns: int) -> Event:

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.surprise.calibration import MIN_FRAMES, AlarmCalibration, CalibrationError, correlation_time, fit_tail
+from edge.surprise.calibration import MIN_FRAMES, AlarmCalibration, CalibrationError, correlation_time, fit_tail, of_two
 
 BUNDLE = "d" * 64
 
 
 def fitted(frames: int = 200, tokens: int = 1, seed: int = 0) -> AlarmCalibration:
     draw = np.random.default_rng(seed)
-    errors, distances = (draw.exponential(size=(frames, tokens)).astype(np.float32) for _ in range(2))
+    errors = draw.exponential(size=frames).astype(np.float32)
+    distances = draw.exponential(size=(frames, tokens)).astype(np.float32)
     return AlarmCalibration.fit(errors, distances, bundle_sha256=BUNDLE, made_from="dice")
 
 
@@ -133,11 +134,24 @@ def test_dependence_makes_the_p_value_larger_never_smaller() -> None:
         assert dependent.p_value(float(query)) >= independent.p_value(float(query)) - 1e-12
 
 
-def test_two_scores_are_combined_by_bonferroni() -> None:
-    calibration = fitted()
-    p_error, p_distance = calibration.error.p_value(4.0), calibration.unfamiliarity.p_value(1.0)
-    assert calibration.p_value(4.0, 1.0) == min(1.0, 2 * min(p_error, p_distance))
-    assert calibration.p_value(0.0, 0.0) == 1.0
+def test_of_two_p_values_the_smaller_counts_double() -> None:
+    """P(min of two, Bonferroni <= alpha) <= alpha, independent or not."""
+    draw = np.random.default_rng(5)
+    pairs = draw.random((20_000, 2))
+    for first, second in (pairs.T, (pairs[:, 0], pairs[:, 0]), (pairs[:, 0], 1.0 - pairs[:, 0])):
+        least = np.array([of_two(min(a, b)) for a, b in zip(first, second, strict=True)])
+        assert least.max() <= 1.0
+        for alpha in (0.02, 0.2):
+            assert (least <= alpha).mean() <= 1.1 * alpha
+
+
+def test_one_threshold_is_equally_strict_for_both_scores() -> None:
+    draw = np.random.default_rng(1)
+    fast, slow = draw.random(2000), autoregressive(2000, 0.95, 0)
+    calibration = AlarmCalibration.fit(
+        fast.astype(np.float32), slow[:, None].astype(np.float32), bundle_sha256=BUNDLE, made_from="dice"
+    )
+    assert calibration.error.effective == calibration.unfamiliarity.effective == pytest.approx(fit_tail(slow).effective, rel=1e-3)
 
 
 def test_footage_without_variation_does_not_make_rounding_an_alarm() -> None:
@@ -153,8 +167,8 @@ def test_a_patch_that_always_moves_does_not_set_the_limit_for_a_still_one() -> N
     level = np.ones(192, dtype=np.float32)
     level[:6] = 20.0
     scores = (draw.exponential(size=(600, 192)) * level).astype(np.float32)
-    calibration = AlarmCalibration.fit(scores, scores, bundle_sha256=BUNDLE, made_from="dice")
-    levels = np.array(calibration.error_levels)
+    calibration = AlarmCalibration.fit(scores[:, 0], scores, bundle_sha256=BUNDLE, made_from="dice")
+    levels = np.array(calibration.levels)
     assert 15.0 < levels[:6].mean() < 25.0
     assert (levels[6:] < 1.6).all()
 
@@ -170,9 +184,10 @@ def test_bad_arrays_are_one_sentence() -> None:
     broken = good.copy()
     broken[3, 1] = np.nan
     for errors, distances, words in (
-        (good[:49], good[:49], "dice gave 49 frames"),
-        (good, good[:90], "100 frames of errors and 90"),
-        (good, broken, "not finite"),
+        (good[:49, 0], good, "dice gave 49 frames"),
+        (good[:, 0], good[:48], "dice gave 48 frames"),
+        (good[:, 0], broken, "not finite"),
+        (broken[:, 1], good, "not finite"),
     ):
         with pytest.raises(CalibrationError, match=words):
             AlarmCalibration.fit(errors, distances, bundle_sha256=BUNDLE, made_from="dice")
@@ -198,11 +213,11 @@ def changed(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 2}, "has format 2 and this program reads 1"),
+        ({"format_version": 1}, "has format 1 and this program reads 2"),
         ({"bundle_sha256": "e" * 64}, "made for bundle eeeeeeeeeeee and this is dddddddddddd"),
-        ({"tokens": 2, "error_levels": [1, 1], "unfamiliarity_levels": [1, 1]}, "made for 2 tokens"),
-        ({"error_levels": []}, "error_levels needs 1 numbers"),
-        ({"error_levels": [0.0]}, "error_levels needs 1 numbers"),
+        ({"tokens": 2, "levels": [1, 1]}, "made for 2 tokens"),
+        ({"levels": []}, "levels needs 1 numbers"),
+        ({"levels": [0.0]}, "levels needs 1 numbers"),
         ({"surplus": 1}, "surplus"),
         ({"frames": "many"}, "frames"),
         ({"error": {"scores": [2.0, 1.0], "effective": 2, "threshold": 0.5, "shape": 0, "scale": 1}}, "sorted"),

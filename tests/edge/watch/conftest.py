@@ -29,7 +29,7 @@ def normal(bundle: Bundle) -> Normal:
     """What 15 s of the room teach."""
     shape = bundle.manifest.latent
     perception = Perception(bundle, FakeClock())
-    learner = NormalLearner(shape.tokens, shape.dim)
+    learner = NormalLearner(shape.tokens, shape.dim, shape.grid)
     for frame in frames(0, 150):
         belief = perception.see(frame)
         if belief is not None:

@@ -39,7 +39,7 @@ def test_without_calibration_it_says_the_command_to_run(video: Path, capsys: pyt
 def test_calibrate_then_watch_finds_it_by_itself(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "alarms", str(video), "--share", "0.75", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["onsets"] == 0 and report["frames"] == pytest.approx(147, abs=2) and report["left_out"] == 0
+    assert report["onsets"] == 0 and report["frames"] == pytest.approx(141, abs=2) and report["left_out"] == 0
     lines, notes = watch(video, capsys)
     assert "calibrated on 15 s" in notes
     assert [line for line in lines if "event" in line] == []

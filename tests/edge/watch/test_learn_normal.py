@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge.bundle import Bundle
 from edge.learn_normal import BLOCK, MAX_FRAMES, NormalLearner
 from edge.messages import Belief
-from edge.normal import ALARMS, CONCEPTS, INDEX, Normal, NormalError
+from edge.normal import ALARMS, CONCEPTS, INDEX, UNFAMILIAR_FROM_S, Normal, NormalError
+from edge.surprise.unforeseen import HELD_STEPS, RECENT_STEPS
 
 TOKENS, DIM = 6, 4
+COLD = RECENT_STEPS + HELD_STEPS - 1
 
 
 def belief(number: int, rng: np.random.Generator, step_ns: int = 100_000_000) -> Belief:
@@ -23,7 +27,7 @@ def belief(number: int, rng: np.random.Generator, step_ns: int = 100_000_000) ->
 
 def learner_after(count: int) -> NormalLearner:
     rng = np.random.default_rng(0)
-    learner = NormalLearner(TOKENS, DIM)
+    learner = NormalLearner(TOKENS, DIM, None)
     for number in range(count):
         learner.observe(belief(number, rng))
     return learner
@@ -31,7 +35,7 @@ def learner_after(count: int) -> NormalLearner:
 
 def test_evidence_says_what_was_judged(normal: Normal) -> None:
     evidence = normal.evidence
-    assert evidence.frames == 150 - 3  # the first predictions need a full context
+    assert evidence.frames == 150 - 3 - COLD  # the first predictions need a full context, what lasts needs half a second
     assert 14.0 < evidence.seconds <= 15.0
     assert evidence.onsets == 0
     assert evidence.per_hour_below >= 3 * 3600 / 15
@@ -47,7 +51,7 @@ def test_too_little_footage_is_refused_in_one_sentence(count: int) -> None:
 def test_footage_in_which_nothing_changes_is_refused() -> None:
     rng = np.random.default_rng(0)
     still = belief(0, rng)
-    learner = NormalLearner(TOKENS, DIM)
+    learner = NormalLearner(TOKENS, DIM, None)
     for number in range(150):
         learner.observe(Belief(still.latent, still.predicted, still.context, still.actions, number * 100_000_000, 0))
     with pytest.raises(NormalError, match="nothing at all changes"):
@@ -72,6 +76,25 @@ def test_long_footage_is_bounded_and_still_spans_all_of_it() -> None:
     assert normal_times[0] == 0
     assert normal_times[-1] >= (MAX_FRAMES + 8 * BLOCK) * 100_000_000
     assert normal_times == sorted(set(normal_times))
+
+
+def test_every_error_is_judged_however_long_the_footage() -> None:
+    count = MAX_FRAMES + 10 * BLOCK
+    learner = learner_after(count)
+    assert len(learner._errors) == count
+    assert learner.seconds == pytest.approx((count - 1) / 10)
+
+
+def test_the_threshold_lies_above_all_that_was_judged(normal: Normal) -> None:
+    error = normal.calibration.error
+    assert error.score_at(normal.evidence.alarm_p / 2.0) >= 1.19 * error.scores[-1]
+
+
+@pytest.mark.parametrize(("seconds", "alone"), [(60, False), (UNFAMILIAR_FROM_S, True)])
+def test_unfamiliarity_alone_alarms_only_after_minutes_of_footage(normal: Normal, seconds: float, alone: bool) -> None:
+    learned = replace(normal, evidence=msgspec.structs.replace(normal.evidence, seconds=seconds))
+    assert learned.rule.unfamiliar == alone
+    assert (learned.rule.on_s, learned.rule.min_frames) == (0.0, 1)
 
 
 def test_comes_back_as_it_was_saved(normal: Normal, bundle: Bundle, tmp_path: Path) -> None:
