@@ -63,7 +63,7 @@ class PlannerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     counts (h / K) ** lateness; 0 asks for the shortest way, more leaves room for a detour. seed: of the noise."""
 
     budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 70.0
-    iterations: Annotated[int, Meta(ge=1, le=100)] = 5
+    iterations: Annotated[int, Meta(ge=1, le=100)] = 3
     elites: Annotated[int, Meta(ge=2, le=512)] = 6
     colour: Annotated[float, Meta(ge=0, le=4)] = 2.0
     spread: Annotated[float, Meta(gt=0, le=2)] = 1.0
