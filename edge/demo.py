@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
   latentloop demo                                   open the page that it prints
   latentloop demo --headless --seconds 60 --json    one minute, then the figures
 
-The rover is simulated, so the demo arms it by itself. Ctrl-C ends everything.
+The rover is simulated, so the demo arms it by itself, also after a fault. Ctrl-C ends everything.
 exit codes: 0 all well, 1 the demo could not run, 2 bad input
 """
 
@@ -57,7 +57,9 @@ def _run(args: argparse.Namespace) -> int:
         folder = Path(name)
         config = demo_config(args, folder)
         with World(folder, args.seed, args.firmware):
-            summary = drive(config, folder, arm=True, seconds=args.seconds, quiet=args.json, learn=args.learn)
+            summary = drive(
+                config, folder, arm=True, seconds=args.seconds, quiet=args.json, learn=args.learn, simulated=True
+            )
     print(json.dumps(summary, indent=2) if args.json else described(summary))
     return 0
 

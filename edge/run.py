@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import signal
@@ -31,6 +32,7 @@ exit codes: 0 ended as asked, 1 something failed while running, 2 bad input
 """
 
 ARM_PATIENCE_S = 5.0
+FAULT_SHOWN_S = 1.0
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,11 +61,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def drive(
-    config: RobotConfig, base: Path, *, arm: bool, seconds: float | None, quiet: bool, learn: Path | None = None
+    config: RobotConfig,
+    base: Path,
+    *,
+    arm: bool,
+    seconds: float | None,
+    quiet: bool,
+    learn: Path | None = None,
+    simulated: bool = False,
 ) -> dict[str, Any]:
     """Assemble the robot, run it until a signal or for so many seconds, and say what it amounted to.
 
-    learn: write there what is normal, as this run showed it. Raises UserError or BridgeError before anything moves, and
+    simulated: nobody can be hurt, so where it was armed from the command line it is so again after every fault. learn:
+    write there what is normal, as this run showed it. Raises UserError or BridgeError before anything moves, and
     NormalError at the end where the run was too short to learn from.
     """
     report = RunReport()
@@ -84,7 +94,7 @@ def drive(
         if learn is not None:
             shape = robot.bundle.manifest.latent
             learner.append(NormalLearner(shape.tokens, shape.dim, shape.grid))
-        watcher.attend(robot, arm)
+        watcher.attend(robot, arm, keep=simulated)
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         # What lives now lives as long as the robot: the collector need not look at it in every tick.
         gc.collect()
@@ -129,8 +139,8 @@ class _Watcher:
         self._robot: Robot | None = None
         self._arming: threading.Thread | None = None
 
-    def attend(self, robot: Robot, arm: bool) -> None:
-        """Before the first tick."""
+    def attend(self, robot: Robot, arm: bool, keep: bool) -> None:
+        """Before the first tick. keep: arm it again after a fault."""
         self._robot = robot
         if not self._quiet:
             for note in robot.notes:
@@ -138,7 +148,7 @@ class _Watcher:
             if robot.dashboard is not None:
                 print(f"status page: {robot.dashboard.login_url}", flush=True)
         if arm:
-            self._arming = threading.Thread(target=self._arm, args=(robot,), name="arming", daemon=True)
+            self._arming = threading.Thread(target=self._arm, args=(robot, keep), name="arming", daemon=True)
 
     def observe(self, tick: Tick) -> None:
         """See :meth:`edge.robot.Robot`."""
@@ -163,17 +173,27 @@ class _Watcher:
         served = self._robot is not None and self._robot.dashboard is not None
         return ": clear it and arm again on the page" if served else ": start again when it is mended"
 
-    def _arm(self, robot: Robot) -> None:
+    def _arm(self, robot: Robot, keep: bool) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""
+        if self._arm_once(robot) and keep:
+            while not self._stop.wait(FAULT_SHOWN_S):
+                # A person's stop or disarming is another state, and stays.
+                if robot.supervisor.state is RobotState.FAULT:
+                    with contextlib.suppress(ArmRefused):
+                        robot.supervisor.clear_stop()
+                        robot.supervisor.arm()
+
+    def _arm_once(self, robot: Robot) -> bool:
         deadline_ns = robot.clock.now_ns() + round(ARM_PATIENCE_S * NS_PER_S)
         while not self._stop.wait(0.2):
             try:
                 robot.supervisor.arm()
-                return
+                return True
             except ArmRefused as error:
                 if robot.clock.now_ns() > deadline_ns:
                     print(f"latentloop: not armed: {error}", file=sys.stderr, flush=True)
-                    return
+                    break
+        return False
 
 
 def described(summary: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,27 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert "goals" in out
     assert not list(tmp_path.glob("latentloop*")), "the demo left something behind"
+
+
+def test_after_a_fault_the_simulated_rover_goes_on_by_itself(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "edge.cli", "demo", "--headless"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert demo.stdout is not None
+    said = iter(demo.stdout)
+    assert any(line.startswith("state  on the way") for line in said)
+    demo.send_signal(signal.SIGSTOP)
+    time.sleep(0.6)  # longer than the lease
+    demo.send_signal(signal.SIGCONT)
+    assert any(line.startswith("state  the firmware stopped the motors by itself") for line in said)
+    assert any(line.startswith("state  on the way") for line in said)
+    demo.send_signal(signal.SIGINT)
+    _, err = demo.communicate(timeout=DEADLINE_S)
+    assert (demo.returncode, "Traceback" in err) == (0, False)
 
 
 def test_kills_leave_nothing_moving_and_nothing_lost() -> None:
