@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 
 from edge.clock import NS_PER_S, Clock
 from edge.memory import BeliefCheckpoint, Concepts, Episode, Memory, MemoryUnavailable, pooled
 from edge.messages import Event, Floats, MemoryCounts, Pixels, RobotState, Tick
+from edge.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Chronicle:
         self._open: list[_Moment] = []
         self._picture_ns = self._belief_ns = self._concepts_ns = clock.now_ns()
         self._novel_ns = self._learnt_ns = 0
+        self._thumbnails = Thumbnails(THUMBNAIL_WIDTH)
         self._state: RobotState | None = None
         self._cause = ""
         self._work: queue.Queue[_Moment | None] = queue.Queue(maxsize=WAITING)
@@ -84,7 +85,7 @@ class Chronicle:
         now = tick.started_ns
         events = others + self._changes(tick)
         if events and tick.frame is not None:
-            picture = thumbnail(tick.frame.pixels)
+            picture = self._thumbnails.jpeg(tick.frame.pixels)
             events = tuple(replace(event, thumbnail=picture) for event in events)
         for event in events:
             self._keep(event, tick)
@@ -188,6 +189,7 @@ class Chronicle:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _encode(self) -> None:
+        thumbnail = Thumbnails(THUMBNAIL_WIDTH).jpeg
         while (moment := self._work.get()) is not None:
             before, after = (tuple(map(thumbnail, pictures)) for pictures in (moment.before, tuple(moment.after)))
             episode = replace(moment.episode, before=before, after=after, id=moment.id)
@@ -195,14 +197,6 @@ class Chronicle:
                 moment.id = self._memory.remember(episode)
             except MemoryUnavailable as error:
                 log.info("an episode could not be remembered: %s", error)
-
-
-def thumbnail(pixels: Pixels) -> bytes:
-    """A small JPEG of a BGR picture."""
-    height = max(1, round(pixels.shape[0] * THUMBNAIL_WIDTH / pixels.shape[1]))
-    small = cv2.resize(pixels, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 80))
-    return data.tobytes() if done else b""
 
 
 def _said(cause: str, p_value: float) -> str:
