@@ -14,7 +14,6 @@ from edge.chronicle import WAITING, Chronicle
 from edge.clock import NS_PER_MS, NS_PER_S, FakeClock
 from edge.memory import BeliefCheckpoint, Concepts, Episode, Memory
 from edge.messages import Assessment, Belief, CameraFault, Command, Event, Frame, RobotState, Tick
-from tests.edge import tiny_robot
 from tests.edge.until import HANGS_S, until
 
 PERIOD = 100 * NS_PER_MS
