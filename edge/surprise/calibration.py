@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from edge.messages import Floats
-from edge.surprise.scores import pool
+from edge.surprise.scores import places, pool
 
 FORMAT_VERSION = 2
 MIN_FRAMES = 50
@@ -135,12 +135,20 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"levels needs {self.tokens} numbers above zero")
 
     @classmethod
-    def fit(cls, errors: Floats, unfamiliarities: Floats, *, bundle_sha256: str, made_from: str) -> AlarmCalibration:
+    def fit(
+        cls,
+        errors: Floats,
+        unfamiliarities: Floats,
+        *,
+        grid: tuple[int, int] | None,
+        bundle_sha256: str,
+        made_from: str,
+    ) -> AlarmCalibration:
         """Calibrate on held-out normal footage in its order of time.
 
         errors: float32 (n,), pooled. unfamiliarities: float32 (m, T) token scores, of all or some of the same frames. Both as
-        :class:`edge.surprise.scores.Scores` gives them; the concepts must have been learned from *other* frames. Raises
-        CalibrationError when there are too few or broken frames.
+        :class:`edge.surprise.scores.Scores` gives them. grid: (gh, gw) of patches. The concepts must have been learned from
+        *other* frames. Raises CalibrationError when there are too few or broken frames.
         """
         frames, (judged, tokens) = len(errors), unfamiliarities.shape
         if min(frames, judged) < MIN_FRAMES:
@@ -153,7 +161,7 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"{made_from} gave scores that are not finite: check the encoder and predictor of this bundle"
             )
         levels = _levels(unfamiliarities)
-        error, unfamiliarity = (fit_tail(x.astype(np.float64)) for x in (errors, pool(unfamiliarities / levels)))
+        error, unfamiliarity = (fit_tail(x.astype(np.float64)) for x in (errors, pool(places(unfamiliarities / levels, grid))))
         effective = min(error.effective, unfamiliarity.effective)  # one threshold in p is then equally strict for both
         error, unfamiliarity = (msgspec.structs.replace(tail, effective=effective) for tail in (error, unfamiliarity))
         return cls(

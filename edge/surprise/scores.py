@@ -1,8 +1,8 @@
 """The two raw scores of surprise, per token, and how they become one number and a picture.
 
 Each score alone is blind: the prediction error sees what moves unlike the model expects, the unfamiliarity sees what
-does not look like anything normal here. Anomalies are small, so tokens are pooled by the mean of the few largest and
-never by the mean of all.
+does not look like anything normal here. Anomalies are small and in one place, so the score of a frame is that of its worst
+place, three patches that touch, and never the mean of all.
 
 Of a global latent every frame has a score of its own, and the alarm rule counts them. Of patches only what lasts has one
 (see :mod:`edge.surprise.unforeseen`), so that the frames that make up an alarm are all about the same place.
@@ -48,10 +48,22 @@ def token_errors(predicted: Floats, latent: Floats) -> Floats:
     return np.asarray(np.einsum("td,td->t", difference, difference) / np.float32(latent.shape[1]), dtype=np.float32)
 
 
+def places(scores: Floats, grid: tuple[int, int] | None) -> Floats:
+    """Mean of the three largest scores among a patch and its eight neighbours: a thing is larger than one patch, and what
+    happens by chance in two places is no thing. float32 (..., T) -> (..., T); unchanged without a grid."""
+    if grid is None:
+        return scores
+    rows, columns = grid
+    padded = np.zeros((*scores.shape[:-1], rows + 2, columns + 2), np.float32)
+    padded[..., 1:-1, 1:-1] = scores.reshape(*scores.shape[:-1], rows, columns)
+    around = np.stack([padded[..., r : r + rows, c : c + columns] for r in range(3) for c in range(3)], axis=-1)
+    largest = np.partition(around, -_LARGEST, axis=-1)[..., -_LARGEST:]
+    return np.asarray(largest.mean(axis=-1).reshape(scores.shape), np.float32)
+
+
 def pool(scores: Floats) -> Floats:
-    """Mean of the three largest token scores, or of all if there are fewer. float32 (..., T) -> (...)."""
-    k = min(_LARGEST, scores.shape[-1])
-    return np.asarray(np.partition(scores, -k, axis=-1)[..., -k:].mean(axis=-1), dtype=np.float32)
+    """The worst place. float32 (..., T) -> (...)."""
+    return np.asarray(scores.max(axis=-1), np.float32)
 
 
 def heat_map(scores: Floats, grid: tuple[int, int]) -> Floats:

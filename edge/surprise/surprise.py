@@ -10,7 +10,7 @@ from edge.memory.concepts import Concepts
 from edge.messages import Assessment, Belief, CameraFault, Floats
 from edge.surprise.alarm import Alarm, AlarmRule
 from edge.surprise.calibration import AlarmCalibration, of_two
-from edge.surprise.scores import Scores, heat_map, pool
+from edge.surprise.scores import Scores, heat_map, places, pool
 
 UNEXPECTED, UNFAMILIAR = "unexpected", "unfamiliar"
 _HUGE = float(np.finfo(np.float32).max)
@@ -45,7 +45,7 @@ class Surprise:
                     f"the calibration is for {calibration.tokens} tokens and the grid is {grid[0]}x{grid[1]}"
                 )
             self._levels = np.array(calibration.levels, dtype=np.float32)
-            # Heat is 1.0 where a token alone stands at the height at which the pooled score would be an alarm.
+            # Heat is 1.0 where the score of a place stands at the alarm.
             self._error_limit = np.float32(max(calibration.error.score_at(rule.alarm_p / 2.0), 1e-30))
             self._unfamiliarity_limit = np.float32(max(calibration.unfamiliarity.score_at(rule.alarm_p / 2.0), 1e-30))
 
@@ -93,7 +93,8 @@ class Surprise:
         calibration = self._calibration
         if calibration is None:
             return _pooled(errors), _pooled(distances), {UNEXPECTED: 1.0, UNFAMILIAR: 1.0}, None
-        distances = None if distances is None else distances / self._levels
+        errors = None if errors is None else places(errors, self._grid)
+        distances = None if distances is None else places(distances / self._levels, self._grid)
         error, unfamiliarity = _pooled(errors), _pooled(distances)
         p_values = {
             UNEXPECTED: 1.0 if errors is None else of_two(calibration.error.p_value(error)),

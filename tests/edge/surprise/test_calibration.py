@@ -23,7 +23,7 @@ def fitted(frames: int = 200, tokens: int = 1, seed: int = 0) -> AlarmCalibratio
     draw = np.random.default_rng(seed)
     errors = draw.exponential(size=frames).astype(np.float32)
     distances = draw.exponential(size=(frames, tokens)).astype(np.float32)
-    return AlarmCalibration.fit(errors, distances, bundle_sha256=BUNDLE, made_from="dice")
+    return AlarmCalibration.fit(errors, distances, grid=None, bundle_sha256=BUNDLE, made_from="dice")
 
 
 @pytest.mark.parametrize("law", ["exponential", "uniform", "pareto", "rounded"])
@@ -149,7 +149,7 @@ def test_one_threshold_is_equally_strict_for_both_scores() -> None:
     draw = np.random.default_rng(1)
     fast, slow = draw.random(2000), autoregressive(2000, 0.95, 0)
     calibration = AlarmCalibration.fit(
-        fast.astype(np.float32), slow[:, None].astype(np.float32), bundle_sha256=BUNDLE, made_from="dice"
+        fast.astype(np.float32), slow[:, None].astype(np.float32), grid=None, bundle_sha256=BUNDLE, made_from="dice"
     )
     assert calibration.error.effective == calibration.unfamiliarity.effective == pytest.approx(fit_tail(slow).effective, rel=1e-3)
 
@@ -167,7 +167,7 @@ def test_a_patch_that_always_moves_does_not_set_the_limit_for_a_still_one() -> N
     level = np.ones(192, dtype=np.float32)
     level[:6] = 20.0
     scores = (draw.exponential(size=(600, 192)) * level).astype(np.float32)
-    calibration = AlarmCalibration.fit(scores[:, 0], scores, bundle_sha256=BUNDLE, made_from="dice")
+    calibration = AlarmCalibration.fit(scores[:, 0], scores, grid=None, bundle_sha256=BUNDLE, made_from="dice")
     levels = np.array(calibration.levels)
     assert 15.0 < levels[:6].mean() < 25.0
     assert (levels[6:] < 1.6).all()
@@ -190,7 +190,7 @@ def test_bad_arrays_are_one_sentence() -> None:
         (broken[:, 1], good, "not finite"),
     ):
         with pytest.raises(CalibrationError, match=words):
-            AlarmCalibration.fit(errors, distances, bundle_sha256=BUNDLE, made_from="dice")
+            AlarmCalibration.fit(errors, distances, grid=None, bundle_sha256=BUNDLE, made_from="dice")
 
 
 @pytest.mark.parametrize("tokens", [1, 12])

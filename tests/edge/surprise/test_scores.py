@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.messages import Belief
-from edge.surprise.scores import Scores, heat_map, pool, token_errors
+from edge.surprise.scores import Scores, heat_map, places, pool, token_errors
 
 
 def test_error_is_the_mean_square_over_the_dimension() -> None:
@@ -17,12 +17,22 @@ def test_error_is_the_mean_square_over_the_dimension() -> None:
     assert found.tolist() == [2.0, 12.5]
 
 
-@pytest.mark.parametrize(("tokens", "k"), [(1, 1), (2, 2), (3, 3), (4, 3), (192, 3)])
-def test_pooling_takes_the_mean_of_the_three_largest(tokens: int, k: int) -> None:
-    scores = np.random.default_rng(tokens).random((5, tokens), dtype=np.float32)
-    expected = np.sort(scores, axis=1)[:, tokens - k :].mean(axis=1)
-    assert np.allclose(pool(scores), expected)
-    assert float(pool(scores[0])) == pytest.approx(float(expected[0]))
+def test_the_score_of_a_place_is_the_mean_of_the_three_largest_around() -> None:
+    scores = np.random.default_rng(0).random((2, 20), dtype=np.float32)
+    found = places(scores, (4, 5)).reshape(2, 4, 5)
+    for frame, grid in enumerate(scores.reshape(2, 4, 5)):
+        for row, column in np.ndindex(4, 5):
+            around = grid[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+            assert found[frame, row, column] == pytest.approx(np.sort(around.ravel())[-3:].mean())
+    assert places(scores, None) is scores
+
+
+def test_what_is_in_one_place_counts_for_more_than_the_same_in_three() -> None:
+    together, apart = np.zeros(48, np.float32), np.zeros(48, np.float32)
+    together[[9, 10, 17]] = 3.0
+    apart[[9, 13, 33]] = 3.0
+    assert float(pool(places(together, (6, 8)))) == 3.0
+    assert float(pool(places(apart, (6, 8)))) == 1.0
 
 
 def test_a_global_latent_has_a_score_in_every_frame_and_patches_only_for_what_lasts() -> None:

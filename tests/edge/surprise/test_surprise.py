@@ -9,7 +9,7 @@ from edge.clock import NS_PER_S
 from edge.memory import Concepts
 from edge.messages import Assessment, Belief, CameraFault
 from edge.surprise import AlarmCalibration, AlarmRule, Surprise
-from edge.surprise.scores import Scores, pool
+from edge.surprise.scores import Scores, places, pool
 from edge.surprise.unforeseen import HELD_STEPS
 
 DIM = 8
@@ -70,10 +70,10 @@ def calibrated(scene: Scene, frames: int = 400, rule: AlarmRule | None = None) -
     for belief in (scene.belief() for _ in range(frames)):
         found, lasting = scores.errors(belief), scores.unfamiliarities(concepts.distance(belief.latent))
         if found is not None:
-            errors.append(float(pool(found)))
+            errors.append(float(pool(places(found, grid))))
             distances.append(lasting)
     calibration = AlarmCalibration.fit(
-        np.array(errors, np.float32), np.stack(distances), bundle_sha256="x", made_from="scene"
+        np.array(errors, np.float32), np.stack(distances), grid=grid, bundle_sha256="x", made_from="scene"
     )
     return Surprise(calibration, concepts, grid, rule or AlarmRule())
 
@@ -144,7 +144,8 @@ def test_heat_shows_where_and_is_one_at_the_alarm() -> None:
     assert calm.heat.max() < 1.0
     odd = [surprise.assess(scene.belief(foreign=4.0)) for _ in range(HELD_STEPS)][-1]
     assert odd.heat is not None
-    assert np.argwhere(odd.heat > 2.0).tolist() == [[2, 3], [2, 4], [3, 3], [3, 4]]
+    assert {(2, 3), (2, 4), (3, 3), (3, 4)} <= set(map(tuple, np.argwhere(odd.heat > 1.0).tolist()))
+    assert (odd.heat[:, 6:] < 1.0).all() and (odd.heat[5] < 1.0).all()
 
 
 def test_a_camera_fault_wins_at_once_and_stops_the_statistics() -> None:
