@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
@@ -15,6 +16,9 @@ import tomli_w
 
 from edge.bundle import MANIFEST, Bundle, Manifest, conflicts, load
 from edge.errors import UserError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 class PackageError(UserError):
@@ -63,8 +67,11 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _swap(aside: Path, folder: Path) -> None:
-    """Put the finished folder in place. A folder cannot replace a full one in one step, so the old one steps back first
-    and returns if the second step fails."""
+    """Put the finished folder in place; the old one may be left at ``aside``. Where the system cannot let two folders
+    change places in one step, the old one steps back first and returns if the second step fails."""
+    if folder.exists() and _exchange(aside, folder):
+        _sync_folder(folder.parent)
+        return
     old = aside.with_name(f"{aside.name}-old")
     if folder.exists():
         folder.rename(old)
@@ -76,6 +83,16 @@ def _swap(aside: Path, folder: Path) -> None:
         raise
     _sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step, so that no power cut finds neither; False, and nothing happened, where the
+    system or the file system cannot (Linux's renameat2, which Python does not offer)."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import random
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -57,12 +56,14 @@ def bench_kill(bundle: str, kills: int, seed: int, lease_ms: int, note: Callable
         with contextlib.closing(ArenaGuide(folder / "goals")) as guide:
             for number in range(kills):
                 runtime, said = _start(folder, guide)
-                restored += any(line.startswith("belief restored") for line in said)
-                time.sleep(draw.uniform(0.3, 1.8))
-                _wait_for(guide, lambda motors: bool(motors["moving"]), "the rover does not move")
-                known = _episodes(folder)
-                runtime.send_signal(signal.SIGKILL)
-                runtime.wait()
+                with runtime:
+                    try:
+                        restored += any(line.startswith("belief restored") for line in said)
+                        time.sleep(draw.uniform(0.3, 1.8))
+                        _wait_for(guide, lambda motors: bool(motors["moving"]), "the rover does not move")
+                        known = _episodes(folder)
+                    finally:
+                        runtime.kill()
                 motors = _wait_for(guide, lambda m: m["state"] in ("safe_stop", "safe"), "the firmware did not stop")
                 _wait_for(guide, lambda m: not m["moving"], "the rover did not come to rest")
                 stops.append(float(motors["last_lease_to_safe_stop_ms"]))

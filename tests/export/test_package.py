@@ -66,6 +66,32 @@ def test_a_newer_bundle_takes_the_place_of_the_older_one_without_leftovers(tmp_p
     assert not (tmp_path / "tiny/calibration/gone.json").exists() and os.listdir(tmp_path) == ["tiny"]
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_kill_in_between_finds_one_whole_bundle_in_place(tmp_path, monkeypatch, in_one_step):
+    folder = tmp_path / "tiny"
+    write_bundle(folder, manifest("1"), contents(b"1"))
+    rename, seen = Path.rename, []
+    if not in_one_step:
+        monkeypatch.setattr(package, "_exchange", lambda one, other: False)
+
+    def watched(self: Path, target: Path) -> Path:
+        renamed = rename(self, target)
+        seen.append(folder.exists())
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", watched)
+    write_bundle(folder, manifest("2"), contents(b"2"))
+    # Where the system cannot exchange folders there is a moment without one; the old one is beside it then.
+    assert seen == ([] if in_one_step else [False, True])
+    assert load(folder).manifest.version == "2" and os.listdir(tmp_path) == ["tiny"]
+
+
+def test_exchanging_with_nothing_changes_nothing(tmp_path):
+    (tmp_path / "one").mkdir()
+    assert not package._exchange(tmp_path / "one", tmp_path / "none")
+    assert os.listdir(tmp_path) == ["one"]
+
+
 def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -80,6 +106,7 @@ def refuse_last_rename(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EIO, "Input/output error")
         return rename(self, target)
 
+    monkeypatch.setattr(package, "_exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", flaky)
 
 
