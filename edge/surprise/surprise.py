@@ -89,18 +89,19 @@ class Surprise:
     def _judge(
         self, errors: Floats | None, distances: Floats | None
     ) -> tuple[float, float, dict[str, float], Floats | None]:
-        """Error and unfamiliarity pooled, the p-value of each by the cause it speaks for, heat."""
+        """Error and unfamiliarity pooled, the p-value of each that may alarm by the cause it speaks for, heat."""
         calibration = self._calibration
         if calibration is None:
-            return _pooled(errors), _pooled(distances), {UNEXPECTED: 1.0, UNFAMILIAR: 1.0}, None
+            return _pooled(errors), _pooled(distances), dict.fromkeys(self._alarms, 1.0), None
         errors = None if errors is None else places(errors, self._grid)
         distances = None if distances is None else places(distances / self._levels, self._grid)
         error, unfamiliarity = _pooled(errors), _pooled(distances)
-        p_values = {
-            UNEXPECTED: 1.0 if errors is None else of_two(calibration.error.p_value(error)),
-            UNFAMILIAR: 1.0 if distances is None else of_two(calibration.unfamiliarity.p_value(unfamiliarity)),
-        }
-        return error, unfamiliarity, p_values, self._heat(errors, distances)
+        p_values = {UNEXPECTED: 1.0 if errors is None else of_two(calibration.error.p_value(error))}
+        if self.rule.unfamiliar:
+            p_values[UNFAMILIAR] = (
+                1.0 if distances is None else of_two(calibration.unfamiliarity.p_value(unfamiliarity))
+            )
+        return error, unfamiliarity, p_values, self._heat(errors, distances if self.rule.unfamiliar else None)
 
     def _heat(self, errors: Floats | None, distances: Floats | None) -> Floats | None:
         if self._grid is None:

@@ -120,7 +120,9 @@ def test_where_little_was_learned_unfamiliarity_alone_is_no_alarm() -> None:
     surprise = calibrated(scene, rule=AlarmRule(on_s=0.0, min_frames=1, unfamiliar=False))
     surprise.assess(scene.belief(predicted=False))
     odd = [surprise.assess(scene.belief(foreign=4.0)) for _ in range(30)]
-    assert odd[-1].p_value <= 1e-3 and not any(a.alarmed for a in odd)
+    assert odd[-1].unfamiliarity > 5.0 and odd[-1].p_value > 1e-3
+    assert odd[-1].heat is not None and odd[-1].heat.max() < 1.0
+    assert not any(a.alarmed for a in odd)
 
 
 def test_a_second_thing_alarms_while_the_first_lasts() -> None:
