@@ -45,7 +45,8 @@ class Scores:
 def token_errors(predicted: Floats, latent: Floats) -> Floats:
     """Prediction error per token: mean square over D. float32 (T, D), (T, D) -> float32 (T,)."""
     difference = latent - predicted
-    return np.asarray(np.einsum("td,td->t", difference, difference) / np.float32(latent.shape[1]), dtype=np.float32)
+    difference *= difference
+    return np.asarray(np.add.reduce(difference, axis=1) / np.float32(latent.shape[1]), dtype=np.float32)
 
 
 def places(scores: Floats, grid: tuple[int, int] | None) -> Floats:

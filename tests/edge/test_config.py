@@ -107,7 +107,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_small_file_has_the_defaults() -> None:
     config = parse_config(SMALLEST.encode(), "robot.toml")
-    assert (config.safety.speed, config.planner.iterations, config.dashboard.host) == (1.0, 5, "127.0.0.1")
+    assert (config.safety.speed, config.planner.iterations, config.dashboard.host) == (1.0, 3, "127.0.0.1")
     assert not config.safety.hold_on_alarm
     with pytest.raises(AttributeError):
         config.safety.speed = 0.1  # type: ignore[misc]
