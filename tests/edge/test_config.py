@@ -39,7 +39,7 @@ hold_limit_s = 5
 hold_on_alarm = true
 [planner]
 budget_ms = 40
-iterations = 3
+iterations = 4
 elites = 8
 colour = 0
 spread = 0.4
