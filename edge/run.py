@@ -33,6 +33,7 @@ exit codes: 0 ended as asked, 1 something failed while running, 2 bad input
 
 ARM_PATIENCE_S = 5.0
 FAULT_SHOWN_S = 1.0
+SWITCH_S = 0.0005
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,9 +100,13 @@ def drive(
         # What lives now lives as long as the robot: the collector need not look at it in every tick.
         gc.collect()
         gc.freeze()
+        # Every return from an engine waits for the interpreter; by default another thread may keep it for 5 ms.
+        patience_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         try:
             robot.run(stop)
         finally:
+            sys.setswitchinterval(patience_s)
             gc.unfreeze()
             for number, handler in before.items():
                 signal.signal(number, handler)
