@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, Protocol
 
+from edge.state_folder import state_folder
+
 Level = Literal["ok", "note", "problem"]
 MayOpen = Callable[[str], bool]
 
@@ -79,7 +81,7 @@ def examine(root: Path = Path("/")) -> Iterator[Finding]:
     yield from cameras(root, may_open)
     yield from guarded("serial ports", lambda: serial_ports(list_ports(), may_open))
     yield shared_memory(root / "dev/shm")
-    yield from guarded("state folder", lambda: state_folder(default_state_folder()))
+    yield from guarded("state folder", lambda: state_writable(state_folder()))
     yield sqlite(sqlite3.sqlite_version_info)
     yield from guarded("bundles", lambda: bundles(Path(__file__).parent / "bundles"))
     yield port(DASHBOARD_PORT)
@@ -291,13 +293,7 @@ def shared_memory(folder: Path) -> Finding:
     return Finding("shared memory", "ok", found)
 
 
-def default_state_folder() -> Path:
-    from edge.memory.cli import default_folder
-
-    return default_folder().parent
-
-
-def state_folder(folder: Path) -> Finding:
+def state_writable(folder: Path) -> Finding:
     """Whether it can be written, or made: tried with a file that vanishes at once, in the nearest folder there is."""
     elsewhere = "set XDG_STATE_HOME to a folder this user may write to"
     try:

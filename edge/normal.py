@@ -19,6 +19,7 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.memory.concepts import Concepts, ConceptSnapshot
+from edge.state_folder import state_folder
 from edge.surprise import AlarmCalibration, AlarmRule
 
 FORMAT_VERSION = 2
@@ -145,9 +146,8 @@ def alarm_rule(alarm_p: float, tokens: int, learned_s: float) -> AlarmRule:
 
 def default_folder(source: str) -> Path:
     """Where what is normal in front of a source lies unless told otherwise: in the user's state folder."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     name = "-".join(re.findall(r"[A-Za-z0-9]+", source)[-3:]).lower()[:40]
-    return state / "latentloop" / "normal" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    return state_folder() / "normal" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def _read_index(folder: Path) -> _Index:

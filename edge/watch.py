@@ -30,6 +30,7 @@ from edge.memory import Concepts, Memory
 from edge.messages import CameraFault, Event, Frame, Tick
 from edge.normal import INDEX, Normal, default_folder
 from edge.perception import Perception
+from edge.state_folder import state_folder
 from edge.surprise import AlarmRule, Surprise
 from edge.watcher import Watcher
 from edge.witness import Witness
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 title=f"watching {source}",
                 operator=None,
                 port=args.port,
-                token_path=default_folder("").parent.parent / "dashboard.token",
+                token_path=state_folder() / "dashboard.token",
                 clock=clock,
             )
             tell.note(f"dashboard: {dashboard.start()}")

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
-import numpy as np
-
 from edge.clock import Clock
 from edge.messages import Assessment, Belief, CameraFault, Event, Floats, Frame, Pixels, Tick
 from edge.perception import Perception
 from edge.surprise import Surprise
+from edge.thumbnails import Thumbnails
 
 THUMBNAIL_WIDTH = 320
-JPEG_QUALITY = 80
 
 _SAID = {
     "no_frames": "the camera sends no pictures",
@@ -46,6 +43,7 @@ class Watcher:
         self._surprise = surprise
         self._clock = clock
         self._wall_s = wall_s
+        self._thumbnails = Thumbnails(THUMBNAIL_WIDTH)
         self._index = 0
         self._fault = ""
         self._alarm = ""
@@ -105,18 +103,8 @@ class Watcher:
         return []
 
     def _event(self, kind: str, cause: str, detail: str, now_ns: int) -> Event:
-        picture = b"" if self._picture is None else thumbnail(self._picture)
+        picture = b"" if self._picture is None else self._thumbnails.jpeg(self._picture)
         return Event(kind, cause, detail, now_ns, self._wall_s(), picture)
-
-
-def thumbnail(pixels: Pixels) -> bytes:
-    """A small JPEG of a picture; empty if it cannot be encoded."""
-    height, width = pixels.shape[:2]
-    if width > THUMBNAIL_WIDTH:
-        size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return data.tobytes() if done else b""
 
 
 def where(heat: Floats) -> str:

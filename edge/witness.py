@@ -11,7 +11,8 @@ from edge.clock import NS_PER_S
 from edge.memory import Episode, Memory
 from edge.memory.episode import pooled
 from edge.messages import CameraFault, Event, Floats, Pixels, Tick
-from edge.watcher import thumbnail
+from edge.thumbnails import Thumbnails
+from edge.watcher import THUMBNAIL_WIDTH
 
 EVERY_NS = NS_PER_S // 2
 PICTURES = 4
@@ -25,6 +26,7 @@ class Witness:
 
     def __init__(self, memory: Memory, dim: int) -> None:
         self._memory = memory
+        self._thumbnails = Thumbnails(THUMBNAIL_WIDTH)
         self._latent: Floats = np.zeros(dim, dtype=np.float32)
         self._before: deque[bytes] = deque(maxlen=PICTURES)
         self._unfinished: list[Episode] = []
@@ -59,7 +61,7 @@ class Witness:
         return True
 
     def _take(self, pixels: Pixels) -> None:
-        picture = thumbnail(pixels)
+        picture = self._thumbnails.jpeg(pixels)
         self._before.append(picture)
         still: list[Episode] = []
         for episode in self._unfinished:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from edge.memory import ledger
 from edge.memory.episode import KINDS, Episode
 from edge.memory.ledger import MemoryUnavailable
+from edge.state_folder import state_folder
 
 _EXAMPLES = """examples:
   latentloop memory list --folder ~/yard --kind alarm
@@ -27,8 +27,7 @@ exit codes: 0 all well, 1 a problem was found, 2 bad input
 
 def default_folder() -> Path:
     """Where the memory lies unless told otherwise: the user's state folder."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "latentloop" / "memory"
+    return state_folder() / "memory"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -156,10 +156,10 @@ def test_serial_ports_show_their_usb_identity_and_the_group() -> None:
 
 
 def test_a_state_folder_that_cannot_be_is_a_problem_and_none_is_made(tmp_path: Path) -> None:
-    assert doctor.state_folder(tmp_path / "a" / "b").level == "ok"
+    assert doctor.state_writable(tmp_path / "a" / "b").level == "ok"
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    found = doctor.state_folder(tmp_path / "file" / "state")
+    found = doctor.state_writable(tmp_path / "file" / "state")
     assert (found.level, "XDG_STATE_HOME" in found.remedy) == ("problem", True)
 
 
