@@ -29,10 +29,12 @@ class ConfigError(UserError):
 
 
 class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """source: see docs/cameras.md. max_age_ms: an older picture counts as late."""
+    """source: see docs/cameras.md. max_age_ms: an older picture counts as late. intrinsics: file written by
+    ``latentloop calibrate camera``, relative to this one; the model then sees straight pictures. Empty for none."""
 
     source: Annotated[str, Meta(min_length=1)]
     max_age_ms: Annotated[float, Meta(ge=20, le=5000)] = 200.0
+    intrinsics: str = ""
 
 
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -186,6 +188,8 @@ def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name:
     what = found["what"]
     for old, new in _WORDS:
         what = what.replace(old, new)
+    if "[" in path:  # the error does not say at which place of a list or under which name of a table
+        return f"{name}: {path} {what}"
     value: Any = data
     for part in path.split(".") if path else ():
         value = value.get(part) if isinstance(value, dict) else None
@@ -209,8 +213,10 @@ def _range_of(kind: type[Any], path: str) -> str:
         return ""
     arguments = get_args(hint)
     if get_origin(hint) is Literal:
-        return f" (allowed: {', '.join(arguments)})"
+        return f" (allowed: {', '.join(map(str, arguments))})"
     for meta in arguments[1:]:
+        if not isinstance(meta, Meta):
+            continue
         low = meta.ge if meta.ge is not None else meta.gt
         high = meta.le if meta.le is not None else meta.lt
         if low is not None and high is not None:

@@ -7,18 +7,21 @@ import numpy as np
 from edge.bundle import Bundle
 from edge.clock import Clock
 from edge.engines import Engine
+from edge.intrinsics import Intrinsics
 from edge.messages import Floats, Frame, Latent, Pixels
 from edge.scaling import Scaler
 
 
 class FrameEncoder:
-    """One thread, the loop's, uses it. engine: the bundle's encoder, picture uint8 (1, h, w, 3) -> latent (1, T, D)."""
+    """One thread, the loop's, uses it. engine: the bundle's encoder, picture uint8 (1, h, w, 3) -> latent (1, T, D).
+    intrinsics: those of the camera whose pictures it gets, if its lens is to be taken out."""
 
-    def __init__(self, engine: Engine, bundle: Bundle, clock: Clock) -> None:
+    def __init__(self, engine: Engine, bundle: Bundle, clock: Clock, intrinsics: Intrinsics | None = None) -> None:
         picture = bundle.manifest.picture
         self.size = (picture.width, picture.height)
         """Width and height of the model's picture."""
-        self._scaler = Scaler(self.size)
+        self.intrinsics = intrinsics
+        self._scaler = Scaler(self.size, intrinsics)
         self._engine = engine
         self._picture = engine.input("picture")[0]
         self._clock = clock
@@ -33,9 +36,9 @@ class FrameEncoder:
             np.copyto(self._picture, frame.small)
         return Latent(self._run(), frame.captured_ns, frame.sequence)
 
-    def tokens(self, pixels: Pixels) -> Floats:
-        """uint8 (H, W, 3) BGR of any size -> float32 (T, D). Raises EngineError."""
-        self._scaler.scale_into(self._picture, pixels)
+    def tokens(self, small: Pixels) -> Floats:
+        """uint8 (h, w, 3) BGR of the model's size, straight if the lens is known -> float32 (T, D). Raises EngineError."""
+        np.copyto(self._picture, small)
         return self._run()
 
     def _run(self) -> Floats:

@@ -22,6 +22,7 @@ from edge.clock import NS_PER_S, Clock
 from edge.config import GoalConfig
 from edge.encoder import FrameEncoder
 from edge.errors import UserError
+from edge.intrinsics import IntrinsicsError
 from edge.messages import Event, Goal, Pixels, RobotState, Tick
 from edge.scaling import Scaler
 
@@ -109,6 +110,13 @@ class _Offer:
 
     picture: GoalPicture
     small: Pixels
+
+
+def _offer(picture: GoalPicture, scaler: Scaler) -> _Offer:
+    try:
+        return _Offer(picture, scaler.scaled(picture.pixels))
+    except IntrinsicsError as error:
+        raise GoalError(f"the goal {picture.name} cannot be straightened, because {error}") from None
 
 
 class Errands:
@@ -202,7 +210,7 @@ class Errands:
         return Event("goal", cause, detail, self._clock.now_ns(), self._wall_s())
 
     def _ask(self) -> None:
-        scaler = Scaler(self._encoder.size)
+        scaler = Scaler(self._encoder.size, self._encoder.intrinsics)
         offer: _Offer | GoalError | None
         while True:
             self._wanted.acquire()
@@ -213,7 +221,7 @@ class Errands:
                     self._finished = None  # said once, also when the next picture turns out to be bad
                     self._source.ended(*finished)
                 picture = self._source.next()
-                offer = None if picture is None else _Offer(picture, scaler.scaled(picture.pixels))
+                offer = None if picture is None else _offer(picture, scaler)
             except GoalError as error:
                 offer = error
             if offer is None or self._closing:

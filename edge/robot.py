@@ -23,6 +23,7 @@ from edge.dashboard import Dashboard, Refused
 from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
 from edge.goals import Errands, GoalSource, NoGoals, PictureGoals
+from edge.intrinsics import Intrinsics
 from edge.loop import Loop, Stages
 from edge.memory import Memory
 from edge.messages import Tick
@@ -88,7 +89,8 @@ class Robot:
             engine = load_engine(bundle, part, settings)
             defer(engine.close)
             self.engines[part] = engine
-        encoder = FrameEncoder(self.engines["encoder"], bundle, clock)
+        intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
+        encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
         self.controller = SerialController(
             _where(base, config.bridge.port),
@@ -100,7 +102,7 @@ class Robot:
         self.controller.connect()
 
         size = (manifest.picture.width, manifest.picture.height)
-        self.camera = Retina(open_camera(_where(base, config.camera.source), clock=clock), size, clock)
+        self.camera = Retina(open_camera(_where(base, config.camera.source), clock=clock), size, clock, intrinsics)
         defer(self.camera.close)
         self.camera.start()
 

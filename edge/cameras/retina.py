@@ -1,7 +1,7 @@
 """Looks at every picture of a camera in a thread of its own, so that a tick finds the newest one ready.
 
 Copying a picture out of shared memory, judging its health and scaling it to the model's size take a millisecond that
-would otherwise stand in the way of every command.
+would otherwise stand in the way of every command. With intrinsics the model's picture is straight as well.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from edge.cameras.camera import Camera, CameraError, CameraStatus
 from edge.clock import NS_PER_S, Clock
+from edge.intrinsics import Intrinsics
 from edge.messages import Frame
 from edge.scaling import Scaler
 
@@ -25,12 +26,14 @@ JOIN_S = 2.0
 class Retina:
     """A camera in front of a live camera; see :class:`edge.cameras.camera.Camera`. It owns the camera behind it.
 
-    size: width and height of the model's picture, which its frames carry as ``small``.
+    size: width and height of the model's picture, which its frames carry as ``small``. intrinsics: those of this camera, if
+    its lens is to be taken out of ``small``; ``pixels`` stay as the camera gave them.
     """
 
-    def __init__(self, camera: Camera, size: tuple[int, int], clock: Clock) -> None:
+    def __init__(self, camera: Camera, size: tuple[int, int], clock: Clock, intrinsics: Intrinsics | None = None) -> None:
         self._camera = camera
-        self._scaler = Scaler(size)
+        self._intrinsics = intrinsics
+        self._scaler = Scaler(size, intrinsics)
         self._clock = clock
         self._changed = threading.Condition()  # guards the three below
         self._newest: Frame | None = None
@@ -41,10 +44,14 @@ class Retina:
 
     @property
     def fingerprint(self) -> str:
-        return self._camera.fingerprint
+        plain = self._camera.fingerprint
+        return plain if self._intrinsics is None else f"{plain} straightened {self._intrinsics.lens.fingerprint}"
 
     def start(self) -> None:
+        """Also raises IntrinsicsError, before the first tick, if the intrinsics do not fit the camera's pictures."""
         self._camera.start()
+        if self._intrinsics is not None:
+            self._look_once()
         self._thread.start()
 
     def latest(self, max_age_ns: int) -> Frame | None:
@@ -79,17 +86,20 @@ class Retina:
         try:
             while not self._closing:
                 camera.wait(LOOK_AGAIN_S)
-                frame = camera.latest(NS_PER_S)
-                if frame is not None:
-                    frame = replace(frame, small=self._scaler.scaled(frame.pixels))
-                with self._changed:
-                    self._newest = frame or self._newest
-                    self._status = camera.status()
-                    self._changed.notify_all()
-                    if self._status.ended or self._status.failed:
-                        return
+                self._look_once()
+                if self._status.ended or self._status.failed:
+                    return
         except Exception as error:  # whatever it is, the loop must hear of it and not wait for pictures for ever
             log.exception("the pictures of %s cannot be looked at", camera.fingerprint)
             with self._changed:
                 self._broken = error
                 self._changed.notify_all()
+
+    def _look_once(self) -> None:
+        frame = self._camera.latest(NS_PER_S)
+        if frame is not None:
+            frame = replace(frame, small=self._scaler.scaled(frame.pixels))
+        with self._changed:
+            self._newest = frame or self._newest
+            self._status = self._camera.status()
+            self._changed.notify_all()

@@ -27,6 +27,7 @@ calibration = "calibrated"
 [camera]
 source = "rtsp://camera/stream"
 max_age_ms = 150
+intrinsics = "camera.toml"
 [bridge]
 port = "socket://127.0.0.1:7000"
 baud = 115200

@@ -12,8 +12,10 @@ from edge.clock import NS_PER_MS, NS_PER_S, FakeClock
 from edge.config import GoalConfig
 from edge.encoder import FrameEncoder
 from edge.goals import Errands, GoalError, NoGoals, PictureGoals
+from edge.intrinsics import Intrinsics
 from edge.messages import Command, Event, Goal, Plan, RobotState, Tick
 from tests.edge import tiny_robot
+from tests.edge.test_intrinsics import GOPRO
 from tests.edge.until import until
 
 PERIOD = 100 * NS_PER_MS
@@ -33,10 +35,10 @@ class Remembering(PictureGoals):
 class Bench:
     """Errands on a fake clock, judged by hand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, intrinsics: Intrinsics | None = None) -> None:
         self.clock = FakeClock(start_ns=NS_PER_S)
         self.source = Remembering(folder)
-        encoder = FrameEncoder(tiny_robot.encoder(self.clock, takes_ms=7), tiny_robot.bundle(), self.clock)
+        encoder = FrameEncoder(tiny_robot.encoder(self.clock, takes_ms=7), tiny_robot.bundle(), self.clock, intrinsics)
         config = GoalConfig(give_up_s=2.0, dwell_ticks=3)
         self.errands = Errands(self.source, encoder, config, 0.01, self.clock, wall_s=lambda: 5.0)
 
@@ -129,6 +131,23 @@ def test_a_bad_picture_is_an_event_and_the_next_one_comes(folder: Path, spoil: C
         assert "b.png" in events[1].detail and said in events[1].detail
         assert bench.source.endings == [("a", True)], "a failed picture does not end the goal before it again"
         assert bench.errands.tried == 1
+    finally:
+        bench.errands.close()
+
+
+def test_goals_are_seen_through_the_same_lens_as_frames(folder: Path) -> None:
+    tiny_robot.save(folder / "b.png", tiny_robot.plain(0.2)[:30])
+    rim = tiny_robot.plain(0.0)
+    rim[:, 4:-4] = 255  # the zoom to what is filled everywhere cuts the rim off
+    tiny_robot.save(folder / "a.png", rim)
+    bench = Bench(folder, GOPRO)
+    try:
+        assert bench.goal().latent.min() > 0.97, "scaled only, it would be 56 of 64 columns"
+        for _ in range(3):
+            bench.judge(True)
+        events = until(lambda: (bench.errands.goal(), bench.judge())[1])
+        assert [event.cause for event in events] == ["goal_failed"]
+        assert "b cannot be straightened" in events[0].detail and "64x30" in events[0].detail
     finally:
         bench.errands.close()
 

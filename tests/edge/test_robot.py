@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge.bundle import load
 from edge.demo import World
 from edge.worlds.guide import ArenaGuide
+from tests.edge.test_intrinsics import GOPRO
 
 DEADLINE_S = 90.0
 """Only guards against hanging."""
@@ -79,11 +81,19 @@ def port_in_use(folder: Path) -> str:
     return GOOD.replace("enabled = false", f"port = {taken.getsockname()[1]}")
 
 
+def with_intrinsics(folder: Path, height: int) -> str:
+    """A robot file that names intrinsics measured at 1280 pixels times this height."""
+    msgspec.structs.replace(GOPRO, height=height, cy=height / 2).save(folder / "camera.toml")
+    return GOOD.replace('"world:frames"', '"world:frames"\nintrinsics = "camera.toml"')
+
+
 _open: list[socket.socket] = []
 
 BAD = {
     "missing camera": (lambda f: GOOD.replace("world:frames", "nowhere.mp4"), "nowhere.mp4"),
     "no world behind the camera": (lambda f: GOOD.replace("world:frames", "world:gone"), "gone"),
+    "no intrinsics": (lambda f: GOOD.replace("frames\"", "frames\"\nintrinsics = \"gone.toml\""), "gone.toml"),
+    "intrinsics of another shape": (lambda f: with_intrinsics(f, 720), "pictures of 640x480 do not fit"),
     "no serial port": (lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"'), "/dev/ttyNOPE"),
     "no such bundle": (lambda f: GOOD.replace('"rover"', '"unicorn"'), "unicorn"),
     "a watcher's bundle": (lambda f: GOOD.replace('"rover"', '"camera"'), "latentloop watch"),
@@ -138,3 +148,6 @@ def test_the_robot_drives_and_remembers(arena: Path) -> None:
     again = run(arena, robot, "--seconds", "1")
     assert "belief restored" in again.stdout
     assert again.returncode == 0
+    other = run(arena, robot.replace(GOOD, with_intrinsics(arena, 960)), "--seconds", "1")
+    assert other.returncode == 0, other.stderr
+    assert "cold start" in other.stdout, "what was seen through the lens is not believed without it"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge.cameras.camera import CameraError, CameraStatus
 from edge.cameras.retina import Retina
 from edge.clock import NS_PER_MS, FakeClock
+from edge.intrinsics import IntrinsicsError
 from edge.messages import CameraFault, Frame
 from edge.scaling import Scaler
+from tests.edge.test_intrinsics import GOPRO
 from tests.edge.until import until
 
 MAX_AGE = 100 * NS_PER_MS
@@ -124,3 +127,25 @@ def test_closing_ends_the_thread_and_the_camera(camera: FedCamera, retina: Retin
     retina.close()
     assert not any(thread.name == "retina" for thread in threading.enumerate())
     assert camera.closed == 1
+
+
+def test_with_intrinsics_the_first_picture_is_straight_before_the_thread_runs(camera: FedCamera, clock: FakeClock) -> None:
+    fed = frame(1, clock.now_ns())
+    camera.feed(fed)
+    retina = Retina(camera, SIZE, clock, GOPRO)
+    retina.start()
+    seen = retina.latest(MAX_AGE)
+    retina.close()
+    assert seen is not None and seen.small is not None
+    np.testing.assert_array_equal(seen.small, Scaler(SIZE, GOPRO).scaled(fed.pixels))
+    np.testing.assert_array_equal(seen.pixels, fed.pixels)
+    assert retina.fingerprint == f"{camera.fingerprint} straightened {GOPRO.lens.fingerprint}"
+
+
+def test_intrinsics_of_another_shape_are_refused_at_the_start(camera: FedCamera, clock: FakeClock) -> None:
+    wide = msgspec.structs.replace(GOPRO, height=720)
+    camera.feed(frame(1, clock.now_ns()))
+    retina = Retina(camera, SIZE, clock, wide)
+    with pytest.raises(IntrinsicsError, match=r"pictures of 640x480 do not fit .* 1280x720"):
+        retina.start()
+    retina.close()
