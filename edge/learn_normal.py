@@ -42,6 +42,7 @@ the foreign things."""
 NONE_SEEN = 3.0
 """If none was seen, fewer than so many were to be expected with 95 % confidence (rule of three)."""
 
+
 class _Judged:
     """A score that can begin an alarm, on the judged footage. scores: float32 (n,), pooled."""
 
