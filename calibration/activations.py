@@ -47,8 +47,12 @@ class ScaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made_from: str
     tensors: dict[str, ActivationRange]
 
+    def to_json(self) -> bytes:
+        """For people to read and correct, and for :meth:`load`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
     def save(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        path.write_bytes(self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> ScaleTable:

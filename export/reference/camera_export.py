@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from calibration.activations import ScaleTable
-from edge.bundle import FORMAT, Bundle, Graph, Graphs, LatentShape, Manifest, Part, Picture, Timing, signatures
-from edge.engines.engine import Engine
+from edge.bundle import FORMAT, Bundle, LatentShape, Manifest, Part, Picture, Timing
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.errors import UserError
 from edge.messages import Floats
+from export.assemble import NO_GRAPHS, assemble, own_version
+from export.feeds import encode, run
 from export.onnx_graphs import to_onnx
-from export.package import write_bundle
 from export.quantize.pipeline import Quantized, quantize
 from export.reference.camera_data import FIXED_CAMERAS, SOURCES, TRAINED_SHARE, Clip, load, read_video
 from export.reference.camera_model import CameraModel
@@ -97,22 +95,7 @@ def runs(clips: Sequence[Clip], model: CameraModel, count: int, length: int, see
     return found
 
 
-def run(engine: Engine, feed: Feed) -> Floats:
-    """One call of a graph with a single output, which is copied."""
-    for name, values in feed.items():
-        engine.input(name)[...] = values
-    engine.enqueue()
-    engine.wait()
-    result: Floats = engine.output(next(iter(engine.outputs))).copy()
-    return result
-
-
-def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
-    """Pictures (n, H, W, 3) -> latents (n, T, D)."""
-    return np.concatenate([run(engine, {"picture": picture[None]}) for picture in pictures])
-
-
-def windows(latents: Sequence[Floats], context: int) -> Iterator[tuple[Feed, Floats]]:
+def windows(latents: Floats, context: int) -> Iterator[tuple[Feed, Floats]]:
     """Every context in the runs, and what came after it."""
     for sequence in latents:
         for start in range(len(sequence) - context):
@@ -145,7 +128,7 @@ def export_camera(
     quantized: dict[Part, Quantized] = {}
     quantized["encoder"] = quantize(graphs["encoder"], ({"picture": p[None]} for p in flat), made_from=source)
     encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
-    latents = [encode(encoder, sequence) for sequence in pictures]
+    latents = encode(encoder, np.stack(pictures))
     feeds = (feed for feed, _ in windows(latents, spec.context))
     quantized["predictor"] = quantize(graphs["predictor"], feeds, made_from=source)
 
@@ -161,28 +144,17 @@ def export_camera(
         version="1",
         kind="camera",
         made_from=made_from,
-        made_by=f"latentloop {_own_version()}, torch {torch.__version__}",
+        made_by=f"latentloop {own_version()}, torch {torch.__version__}",
         licence="Apache-2.0",
         attribution=tuple(f"trained on: {source.attribution}" for source in SOURCES),
         picture=Picture(spec.height, spec.width),
         latent=LatentShape(spec.grid[0] * spec.grid[1], spec.latent, spec.grid),
         time=Timing(spec.step_s, spec.context),
-        graphs=Graphs(Graph("", (), ()), Graph("", (), ())),
+        graphs=NO_GRAPHS,
         files={},
         int8=report,
     )
-    expected = signatures(manifest)
-
-    def graph(part: Part) -> Graph:
-        inputs, outputs = expected[part]
-        return Graph(f"{part}.onnx", inputs, outputs, f"{part}.fp32.onnx" if with_fp32 else None)
-
-    manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor")))
-    contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
-    contents |= {f"calibration/{part}.scales.json": _table_bytes(q.table) for part, q in quantized.items()}
-    if with_fp32:
-        contents |= {f"{part}.fp32.onnx": content for part, content in fp32.items()}
-    return write_bundle(out, manifest, contents)
+    return assemble(out, manifest, quantized, fp32 if with_fp32 else None)
 
 
 def _verify(
@@ -192,10 +164,10 @@ def _verify(
     context: int,
 ) -> dict[str, Any]:
     """Latents of INT8 against FP32; prediction errors of both, each on its own latents, as a share of their variance."""
-    latents = {"fp32": [encode(exact["encoder"], p) for p in pictures]}
-    latents["int8"] = [encode(engines["encoder"], p) for p in pictures]
+    latents = {"fp32": encode(exact["encoder"], np.stack(pictures))}
+    latents["int8"] = encode(engines["encoder"], np.stack(pictures))
     report: dict[str, Any] = {
-        "encoder": latent_report(np.concatenate(latents["fp32"]), np.concatenate(latents["int8"])),
+        "encoder": latent_report(latents["fp32"], latents["int8"]),
         "predictor": {},
     }
     for kind, parts in (("fp32", exact), ("int8", engines)):
@@ -206,17 +178,6 @@ def _verify(
         report["predictor"][f"{kind}_error_if_nothing_changes"] = round(float(np.square(before - truth).mean() / variance), 4)
     report["verified_on"] = f"{len(pictures)} runs of {len(pictures[0])} frames of footage that was not trained on"
     return report
-
-
-def _table_bytes(table: ScaleTable) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n"
-
-
-def _own_version() -> str:
-    try:
-        return version("latentloop")
-    except PackageNotFoundError:  # run from the source tree
-        return "from source"
 
 
 def main(arguments: list[str] | None = None) -> int:

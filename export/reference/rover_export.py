@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import msgspec
@@ -20,20 +18,16 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from calibration.activations import ScaleTable
 from edge.bundle import (
     FORMAT,
     Action,
     Bundle,
     GoalCost,
-    Graph,
-    Graphs,
     LatentShape,
     Manifest,
     Part,
     Picture,
     Timing,
-    signatures,
 )
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -41,14 +35,15 @@ from edge.errors import UserError
 from edge.messages import Floats
 from edge.worlds.arena import ArenaPainter
 from edge.worlds.rover import SPEC, STEP_S, random_actions, random_pose
+from export.assemble import NO_GRAPHS, assemble, own_version
+from export.compare import compare
+from export.feeds import run
 from export.onnx_graphs import to_onnx
-from export.package import write_bundle
-from export.quantize.pipeline import Quantized, quantize
-from export.reference.rover_data import Footage, record
+from export.quantize.model import quantize_model
+from export.reference.rover_data import record
 from export.reference.rover_graphs import EncoderGraph, PredictorGraph, example_inputs
 from export.reference.rover_model import RoverModel
 from export.reference.rover_rollout import rollout_graph
-from export.verify import latent_report, plan_report, rollout_report
 
 CALIBRATION_SEED = 3
 VERIFICATION_SEED = 4
@@ -60,9 +55,6 @@ REACHED_QUANTILE = 0.9
 KEEP_FLOAT = ("outward",)
 """The layer that writes the step into the latent. Its rounding error adds up over a rollout: alone it took the rank
 correlation of plan costs from 0.999 to 0.982, and in float it costs 2 % of the time."""
-
-Feed = dict[str, NDArray[Any]]
-
 
 def load_model(path: Path) -> RoverModel:
     """The model from a state dictionary, or from a training checkpoint. Raises UserError."""
@@ -89,23 +81,6 @@ def export_graphs(model: RoverModel, candidates: int, horizon: int) -> dict[Part
     }
 
 
-def run(engine: Engine, feed: Feed) -> Floats:
-    """One call of a graph with a single output, which is copied."""
-    for name, values in feed.items():
-        engine.input(name)[...] = values
-    engine.enqueue()
-    engine.wait()
-    output: Floats = engine.output(next(iter(engine.outputs))).copy()
-    return output
-
-
-def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
-    """Pictures (E, T, H, W, 3) -> latents (E, T, 1, D)."""
-    e, t = pictures.shape[:2]
-    flat = [run(engine, {"picture": p[None]})[0] for p in pictures.reshape(-1, *pictures.shape[2:])]
-    return np.stack(flat).reshape(e, t, *flat[0].shape)
-
-
 def plan_actions(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
     """Plans as planners try them: half babbling, a quarter white noise, a quarter at the extremes. (N, K, 2)."""
     babbling = random_actions(rng, candidates, horizon)
@@ -113,36 +88,6 @@ def plan_actions(rng: np.random.Generator, candidates: int, horizon: int) -> Flo
     extreme = np.sign(random_actions(rng, candidates, horizon))
     kind = rng.integers(0, 4, size=(candidates, 1, 1))
     return np.where(kind == 0, white, np.where(kind == 1, extreme, babbling)).astype(np.float32)
-
-
-def predictor_feeds(rng: np.random.Generator, predictor: Engine, latents: Floats, actions: Floats) -> Iterator[Feed]:
-    """Inputs of the predictor over its own rollouts: real windows first, then ever more of its own predictions."""
-    context_length = predictor.inputs["context"].shape[1]
-    for episode in range(len(latents)):
-        window = latents[episode, :context_length]
-        commanded = actions[episode, :context_length].copy()
-        for step in range(context_length, 2 * latents.shape[1]):
-            feed = {"context": window[None], "actions": commanded[None]}
-            yield feed
-            window = np.concatenate([window[1:], run(predictor, feed)])
-            upcoming = actions[episode, step] if step < actions.shape[1] else np.sign(rng.uniform(-1, 1, 2))
-            commanded = np.concatenate([commanded[1:], upcoming[None]]).astype(np.float32)
-
-
-def rollout_feeds(
-    rng: np.random.Generator, latents: Floats, actions: Floats, shape: tuple[int, int], context: int, count: int
-) -> Iterator[Feed]:
-    """States and goals from the footage with plans as planners try them. shape: (N, K)."""
-    episodes, steps = latents.shape[:2]
-    for _ in range(count):
-        episode, start = int(rng.integers(episodes)), int(rng.integers(steps - context + 1))
-        goal = latents[int(rng.integers(episodes)), int(rng.integers(steps))]
-        yield {
-            "context": latents[episode, start : start + context][None],
-            "past_actions": actions[episode, start : start + context - 1][None],
-            "actions": plan_actions(rng, *shape),
-            "goal": goal[None],
-        }
 
 
 def nearness(encoder: Engine, pairs: int, seed: int) -> tuple[Floats, Floats]:
@@ -188,47 +133,40 @@ def export_rover(
     reached_cost: None measures it. with_fp32: put the graphs from before quantization in as well, some 18 MB.
     episodes: of 16 frames, to calibrate on and to verify on, each. Raises UserError.
     """
-    context = model.spec.window
     say("writing the FP32 graphs")
     graphs = export_graphs(model, candidates, horizon)
     fp32 = {part: graph.SerializeToString() for part, graph in graphs.items()}
-    exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
 
     footage = record(episodes, 16, (CALIBRATION_SEED,))
-    flat = footage.pictures.reshape(-1, *footage.pictures.shape[2:])
-    source = f"{episodes} simulated episodes of 16 frames, seed {CALIBRATION_SEED}"
-    quantized: dict[Part, Quantized] = {}
-    say("calibrating the encoder")
-    quantized["encoder"] = quantize(graphs["encoder"], ({"picture": p[None]} for p in flat), made_from=source)
-    encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
-    latents = encode(encoder, footage.pictures)  # as the predictor will meet them: from the quantized encoder
-    rng = np.random.default_rng(CALIBRATION_SEED)
-    say("calibrating the predictor")
-    feeds = predictor_feeds(rng, exact["predictor"], latents, footage.actions)
-    quantized["predictor"] = quantize(
-        graphs["predictor"], feeds, made_from=f"own rollouts on {source}", keep_float=KEEP_FLOAT
+    quantized = quantize_model(
+        graphs,
+        footage.pictures,
+        footage.actions,
+        seed=CALIBRATION_SEED,
+        plans=plan_actions,
+        plan_count=episodes,
+        made_from=f"{episodes} simulated episodes of 16 frames, seed {CALIBRATION_SEED}",
+        keep_float=KEEP_FLOAT,
+        say=say,
     )
-    say("calibrating the rollout")
-    plans = rollout_feeds(rng, latents, footage.actions, (candidates, horizon), context, episodes)
-    quantized["rollout"] = quantize(graphs["rollout"], plans, made_from=f"plans on {source}", keep_float=KEEP_FLOAT)
 
     say("verifying on pictures that calibration has not seen")
+    exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
     engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
-    report = _verify(exact, engines, record(episodes, 16, (VERIFICATION_SEED,)), (candidates, horizon), context)
+    fresh = record(episodes, 16, (VERIFICATION_SEED,))
+    report = compare(
+        exact, engines, fresh.pictures, fresh.actions, seed=VERIFICATION_SEED, plans=plan_actions, plan_count=100
+    )
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     report["verified_on"] = f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}"
 
-    near, far = nearness(encoder, 300, VERIFICATION_SEED)
+    near, far = nearness(engines["encoder"], 300, VERIFICATION_SEED)
     chosen = float(np.quantile(near, REACHED_QUANTILE)) if reached_cost is None else reached_cost
     explained = (
         f"cost of {np.mean(near <= chosen):.0%} of pictures within {NEAR_M * 100:.0f} cm and "
         f"{np.rad2deg(NEAR_RAD):.0f} degrees of the goal, and of {np.mean(far <= chosen):.0%} of those 2 to 3 times "
         f"as far off in both (simulator, {len(near)} pairs, noise and light differ)"
     )
-
-    def graph(part: Part) -> Graph:
-        inputs, outputs = expected[part]
-        return Graph(f"{part}.onnx", inputs, outputs, f"{part}.fp32.onnx" if with_fp32 else None)
 
     wheel = SPEC.max_wheel_speed
     spec = model.spec
@@ -238,71 +176,18 @@ def export_rover(
         version="1",
         kind="robot",
         made_from=made_from,
-        made_by=f"latentloop {_own_version()}, torch {torch.__version__}",
+        made_by=f"latentloop {own_version()}, torch {torch.__version__}",
         licence="Apache-2.0",
         picture=Picture(spec.height, spec.width),
         latent=LatentShape(1, spec.latent),
-        time=Timing(STEP_S, context),
+        time=Timing(STEP_S, spec.window),
         actions=(Action("left", "rad/s", -wheel, wheel), Action("right", "rad/s", -wheel, wheel)),
         goal=GoalCost("latent_mse", chosen, horizon, candidates, explained),
-        graphs=Graphs(Graph("", (), ()), Graph("", (), ())),
+        graphs=NO_GRAPHS,
         files={},
         int8=report,
     )
-    expected = signatures(manifest)
-    manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor"), graph("rollout")))
-    contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
-    contents |= {f"calibration/{part}.scales.json": _table_bytes(q.table) for part, q in quantized.items()}
-    if with_fp32:
-        contents |= {f"{part}.fp32.onnx": data for part, data in fp32.items()}
-    return write_bundle(out, manifest, contents)
-
-
-def _verify(
-    exact: dict[Part, OnnxRuntimeEngine],
-    engines: dict[Part, OnnxRuntimeEngine],
-    footage: Footage,
-    shape: tuple[int, int],
-    context: int,
-) -> dict[str, Any]:
-    rng = np.random.default_rng(VERIFICATION_SEED)
-    latents = encode(exact["encoder"], footage.pictures)
-    report: dict[str, Any] = {"encoder": latent_report(latents, encode(engines["encoder"], footage.pictures))}
-
-    def imagine(engine: Engine) -> Floats:
-        """Open loop from every episode's first frames to its end: (E, T - C, 1, D)."""
-        futures = []
-        for seen, actions in zip(latents, footage.actions, strict=True):
-            window = seen[:context]
-            future = []
-            for step in range(context, len(seen)):
-                commanded = actions[step - context : step]
-                future.append(run(engine, {"context": window[None], "actions": commanded[None]})[0])
-                window = np.concatenate([window[1:], future[-1][None]])
-            futures.append(future)
-        return np.asarray(futures, dtype=np.float32)
-
-    imagined = (imagine(exact["predictor"]), imagine(engines["predictor"]))
-    report["predictor"] = rollout_report(*imagined, latents[:, context:])
-    feeds = list(rollout_feeds(rng, latents, footage.actions, shape, context, 100))
-    weights = np.arange(1, shape[1] + 1, dtype=np.float32)  # late steps count more, as in edge.planning.sampling
-    weights /= weights.sum()
-    report["planner"] = plan_report(
-        np.stack([run(exact["rollout"], feed) @ weights for feed in feeds]),
-        np.stack([run(engines["rollout"], feed) @ weights for feed in feeds]),
-    )
-    return report
-
-
-def _table_bytes(table: ScaleTable) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n"
-
-
-def _own_version() -> str:
-    try:
-        return version("latentloop")
-    except PackageNotFoundError:  # run from the source tree
-        return "from source"
+    return assemble(out, manifest, quantized, fp32 if with_fp32 else None)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,44 @@
+"""INT8 against FP32 on footage that calibration has not seen: every part alone, then plan by plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Part
+from edge.engines.engine import Engine
+from edge.messages import Floats
+from export.feeds import Plans, encode, imagine, late_weights, rollout_feeds, run
+from export.verify import latent_report, plan_report, rollout_report
+
+
+def compare(
+    exact: Mapping[Part, Engine],
+    quantized: Mapping[Part, Engine],
+    pictures: NDArray[np.uint8],
+    actions: Floats,
+    *,
+    seed: int,
+    plans: Plans,
+    plan_count: int,
+) -> dict[str, Any]:
+    """The report: latents, open-loop predictions, and the costs of plan_count sets of plans if there is a rollout.
+    pictures: (E, T, H, W, 3). actions: (E, T, A)."""
+    rng = np.random.default_rng(seed)
+    latents = encode(exact["encoder"], pictures)
+    report: dict[str, Any] = {"encoder": latent_report(latents, encode(quantized["encoder"], pictures))}
+    imagined = imagine(exact["predictor"], latents, actions), imagine(quantized["predictor"], latents, actions)
+    context = exact["predictor"].inputs["context"].shape[1]
+    report["predictor"] = rollout_report(*imagined, latents[:, context:])
+    if "rollout" in exact:
+        candidates, horizon = exact["rollout"].outputs["distance"].shape
+        feeds = list(rollout_feeds(rng, latents, actions, plans, (candidates, horizon), context, plan_count))
+        weights = late_weights(horizon)
+        report["planner"] = plan_report(
+            np.stack([run(exact["rollout"], feed) @ weights for feed in feeds]),
+            np.stack([run(quantized["rollout"], feed) @ weights for feed in feeds]),
+        )
+    return report

@@ -1,0 +1,113 @@
+"""What graphs are fed with to calibrate and to verify them: pictures, the predictor's own rollouts, plans.
+
+Letters in shapes as in edge.messages; E is the number of runs of footage, each of T frames here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.engines.engine import Engine
+from edge.messages import Floats
+from export.sources.source import Feed
+
+Plans = Callable[[np.random.Generator, int, int], Floats]
+"""Draws N plans of K steps as planners try them, float32 (N, K, A) in -1 .. 1."""
+
+
+def run(engine: Engine, feed: Feed) -> Floats:
+    """One call of a graph with a single output, which is copied."""
+    for name, values in feed.items():
+        engine.input(name)[...] = values
+    engine.enqueue()
+    engine.wait()
+    output: Floats = engine.output(next(iter(engine.outputs))).copy()
+    return output
+
+
+def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
+    """Pictures (E, T, H, W, 3) -> latents (E, T, tokens, D)."""
+    e, t = pictures.shape[:2]
+    flat = [run(engine, {"picture": p[None]})[0] for p in pictures.reshape(-1, *pictures.shape[2:])]
+    return np.stack(flat).reshape(e, t, *flat[0].shape)
+
+
+def window_feed(latents: Floats, actions: Floats) -> Feed:
+    """Inputs of the predictor: latents (C, tokens, D), actions (C, A), A = 0 for a model without actions."""
+    feed: Feed = {"context": latents[None]}
+    return feed | ({"actions": actions[None]} if actions.shape[-1] else {})
+
+
+def predictor_feeds(rng: np.random.Generator, predictor: Engine, latents: Floats, actions: Floats) -> Iterator[Feed]:
+    """Inputs of the predictor over its own rollouts: real windows first, then ever more of its own predictions, and
+    actions at their extremes once the recorded ones (E, T, A) are used up."""
+    context_length = predictor.inputs["context"].shape[1]
+    for episode in range(len(latents)):
+        window = latents[episode, :context_length]
+        commanded = actions[episode, :context_length].copy()
+        for step in range(context_length, 2 * latents.shape[1]):
+            feed = window_feed(window, commanded)
+            yield feed
+            window = np.concatenate([window[1:], run(predictor, feed)])
+            recorded = step < actions.shape[1]
+            upcoming = actions[episode, step] if recorded else np.sign(rng.uniform(-1, 1, actions.shape[-1]))
+            commanded = np.concatenate([commanded[1:], upcoming[None]]).astype(np.float32)
+
+
+def rollout_feeds(
+    rng: np.random.Generator,
+    latents: Floats,
+    actions: Floats,
+    plans: Plans,
+    shape: tuple[int, int],
+    context: int,
+    count: int,
+) -> Iterator[Feed]:
+    """States and goals from the footage with plans as planners try them. shape: (N, K)."""
+    episodes, steps = latents.shape[:2]
+    for _ in range(count):
+        episode, start = int(rng.integers(episodes)), int(rng.integers(steps - context + 1))
+        goal = latents[int(rng.integers(episodes)), int(rng.integers(steps))]
+        past = {"past_actions": actions[episode, start : start + context - 1][None]} if context > 1 else {}
+        yield {
+            "context": latents[episode, start : start + context][None],
+            **past,
+            "actions": plans(rng, *shape),
+            "goal": goal[None],
+        }
+
+
+def imagine(predictor: Engine, latents: Floats, actions: Floats) -> Floats:
+    """Open loop from every run's first frames to its end: (E, T - C, tokens, D)."""
+    context = predictor.inputs["context"].shape[1]
+    futures = []
+    for seen, done in zip(latents, actions, strict=True):
+        window = seen[:context]
+        future = []
+        for step in range(context, len(seen)):
+            future.append(run(predictor, window_feed(window, done[step - context : step]))[0])
+            window = np.concatenate([window[1:], future[-1][None]])
+        futures.append(future)
+    return np.asarray(futures, dtype=np.float32)
+
+
+def late_weights(horizon: int) -> Floats:
+    """Weights of a plan's steps, float32 (K,): late steps count more, as in edge.planning.sampling."""
+    weights = np.arange(1, horizon + 1, dtype=np.float32)
+    weights /= weights.sum()
+    return weights
+
+
+def babbled_plans(rng: np.random.Generator, candidates: int, horizon: int, actions: int) -> Floats:
+    """Plans for a model about whose actions nothing else is known: half held for a few steps, a quarter white noise, a
+    quarter at the extremes. float32 (N, K, A)."""
+    white = rng.uniform(-1.0, 1.0, (candidates, horizon, actions))
+    held = white.copy()
+    for step in range(1, horizon):
+        keep = rng.random(candidates) < 0.7
+        held[keep, step] = held[keep, step - 1]
+    kind = rng.integers(0, 4, size=(candidates, 1, 1))
+    return np.where(kind == 0, white, np.where(kind == 1, np.sign(held), held)).astype(np.float32)
