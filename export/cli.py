@@ -1,0 +1,24 @@
+"""The ``export`` command: from checkpoints to bundles that a device can trust."""
+
+from __future__ import annotations
+
+import argparse
+
+from export.lint import command as lint
+
+_EXAMPLES = """examples:
+  latentloop export lint encoder.onnx --target jetpack6
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the ``export`` command."""
+    parser = subparsers.add_parser(
+        "export",
+        help="make and check models for the device (on a workstation)",
+        description="Make and check models for the device. Runs on a workstation, with the extra [export] installed.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = parser.add_subparsers(metavar="WHAT", required=True)
+    lint.register(inner)

@@ -1,0 +1,152 @@
+"""An ONNX model, indexed for the questions that rules ask: who makes, who reads, what is constant, of which type."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Shape = tuple[int | None, ...]
+
+_MOVERS = """
+Cast Concat Expand Flatten Gather Identity Pad Reshape Slice Split Squeeze Tile Transpose Unsqueeze
+""".split()  # noqa: SIM905
+"""Operators that carry values from one place to another and leave them as they are."""
+
+
+class Network:
+    """A read-only view of a model, its subgraphs and its functions (written out) as one list of nodes."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        try:
+            written_out = onnx.inliner.inline_local_functions(model) if model.functions else model
+            graph = onnx.shape_inference.infer_shapes(written_out).graph
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            graph = model.graph  # the rule "invalid" says what is wrong with it; the others use what there is
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.maker: dict[str, onnx.NodeProto] = {}
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self.tensors: dict[str, onnx.TensorProto] = {}
+        self.types: dict[str, int] = {}
+        self.shapes: dict[str, Shape] = {}
+        self._constant: dict[str, bool] = {}
+        for each in _graphs(graph):
+            self._index(each)
+
+    def _index(self, graph: onnx.GraphProto) -> None:
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = value.type.tensor_type
+            self.types[value.name] = kind.elem_type
+            if kind.HasField("shape"):
+                self.shapes[value.name] = tuple(
+                    d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim
+                )
+        tensors = [(tensor.name, tensor) for tensor in graph.initializer]
+        for node in graph.node:
+            self.nodes.append(node)
+            for name in node.output:
+                self.maker[name] = node
+            for name in dict.fromkeys(node.input):
+                self.readers[name].append(node)
+            if node.op_type == "Constant" and node.output:
+                tensors += [(node.output[0], a.t) for a in node.attribute if a.name == "value"]
+        for name, tensor in tensors:
+            self.tensors[name] = tensor
+            self.types[name] = tensor.data_type
+            self.shapes[name] = tuple(tensor.dims)
+
+    @cached_property
+    def opset(self) -> int:
+        """Version of the standard operator set; 0 if the model names none."""
+        return next((entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+    def of(self, *kinds: str) -> Iterator[onnx.NodeProto]:
+        """Nodes of these operators of the standard domain, in graph order."""
+        return (node for node in self.nodes if node.op_type in kinds and node.domain in ("", "ai.onnx"))
+
+    def type_of(self, name: str) -> str:
+        """Element type as ONNX spells it ("FLOAT16"), "UNDEFINED" where it is unknown or there is no such tensor."""
+        kind = self.types.get(name, TensorProto.UNDEFINED)
+        return str(TensorProto.DataType.Name(kind)) if kind in TensorProto.DataType.values() else f"type {kind}"
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """The numbers of a constant; None where they are computed or lie in another file."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            maker = self.maker.get(name)
+            if maker is not None and maker.op_type == "Identity":
+                return self.value(operand(maker, 0))
+            return None
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        try:
+            return np.asarray(numpy_helper.to_array(tensor))
+        except (ValueError, TypeError):  # fewer bytes than its shape needs, or a type that is none
+            return None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is known when the engine is built: stored, or computed from nothing but constants."""
+        if name in self.tensors:
+            return True
+        if name not in self._constant:
+            maker = self.maker.get(name)
+            self._constant[name] = False  # while asking: a cycle is no constant
+            self._constant[name] = maker is not None and (
+                maker.op_type == "Constant"
+                or (bool(maker.input) and all(self.is_constant(i) for i in maker.input if i))
+            )
+        return self._constant[name]
+
+    def moves(self, node: onnx.NodeProto) -> bool:
+        """Whether a node only carries values from one place to another (or to another float type: Cast)."""
+        return node.op_type in _MOVERS
+
+    def dequantized(self, name: str) -> bool:
+        """Whether a tensor comes from a DequantizeLinear, perhaps through operators that only move values."""
+        maker = self.maker.get(name)
+        if maker is None:
+            return False
+        return maker.op_type == "DequantizeLinear" or (self.moves(maker) and self.dequantized(operand(maker, 0)))
+
+
+def label(node: onnx.NodeProto) -> str:
+    """The node's name; of a nameless one its operator and first output."""
+    return node.name or f"{node.op_type} making '{result(node)}'"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Value of an attribute; strings as str."""
+    for each in node.attribute:
+        if each.name == name:
+            value = helper.get_attribute_value(each)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def result(node: onnx.NodeProto) -> str:
+    """Name of the first output."""
+    return node.output[0] if node.output else ""
+
+
+def operand(node: onnx.NodeProto, place: int) -> str:
+    """Name of an input; empty if it is left out."""
+    return node.input[place] if len(node.input) > place else ""
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for each in node.attribute:
+            for inner in (each.g, *each.graphs) if each.type in (each.GRAPH, each.GRAPHS) else ():
+                if inner.node or inner.output:
+                    yield from _graphs(inner)
