@@ -57,7 +57,7 @@ class Bench:
     def __init__(self, takes_ms: tuple[int, ...] = (0,), **settings: float) -> None:
         self.clock = FakeClock(start_ns=1)
         self.world = Glide(self.clock, takes_ms)
-        self.planner = SamplingPlanner(self.world, self.clock, PlannerConfig(**settings))  # type: ignore[arg-type]
+        self.planner = SamplingPlanner(self.world, self.clock, PlannerConfig(**{"iterations": 5, **settings}))  # type: ignore[arg-type]
 
     def plan(self, at: tuple[float, float], goal: tuple[float, float] = (0.0, 0.0), deadline_ns: int = FAR) -> Plan:
         here = np.array([at], dtype=np.float32)
