@@ -13,6 +13,9 @@ from export.lint.target import Target
 
 def external_data(network: Network, target: Target) -> Iterator[Fault]:
     for name, tensor in network.tensors.items():
+        maker = network.maker.get(name)
+        if maker is not None and maker.op_type == "Identity":
+            continue  # another name of the same tensor
         if tensor.data_location == TensorProto.EXTERNAL:
             where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
             reason = f"its values lie in '{where}', and a bundle's graph is one file that is parsed from memory"

@@ -14,7 +14,7 @@ def int8_constant(network: Network, target: Target) -> Iterator[Fault]:
         if network.type_of(name) != "INT8":
             continue
         for node in network.readers[name]:
-            if node.op_type not in ("DequantizeLinear", "QuantizeLinear"):
+            if node.op_type not in ("DequantizeLinear", "QuantizeLinear", "Identity"):
                 reason = f"reads the int8 constant '{name}', and only a DequantizeLinear may: the build fails"
                 yield Fault(label(node), reason, "dequantize first, or store the constant the way it is needed")
 

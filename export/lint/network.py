@@ -39,7 +39,8 @@ class Network:
         self.tensors: dict[str, onnx.TensorProto] = {}
         self.types: dict[str, int] = {}
         self.shapes: dict[str, Shape] = {}
-        self._constant: dict[str, bool] = {}
+        self._constant: set[str] = set()
+        self._dequantized: set[str] = set()
         for each in _graphs(graph):
             self._index(each)
 
@@ -51,19 +52,40 @@ class Network:
                 self.shapes[value.name] = tuple(
                     d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim
                 )
-        tensors = [(tensor.name, tensor) for tensor in graph.initializer]
+        for tensor in graph.initializer:
+            self._store(tensor.name, tensor)
         for node in graph.node:
             self.nodes.append(node)
             for name in node.output:
                 self.maker[name] = node
             for name in dict.fromkeys(node.input):
                 self.readers[name].append(node)
-            if node.op_type == "Constant" and node.output:
-                tensors += [(node.output[0], a.t) for a in node.attribute if a.name == "value"]
-        for name, tensor in tensors:
-            self.tensors[name] = tensor
-            self.types[name] = tensor.data_type
-            self.shapes[name] = tuple(tensor.dims)
+            self._follow(node)
+
+    def _store(self, name: str, tensor: onnx.TensorProto) -> None:
+        self._constant.add(name)
+        self.tensors[name] = tensor
+        self.types[name] = tensor.data_type
+        self.shapes[name] = tuple(tensor.dims)
+
+    def _follow(self, node: onnx.NodeProto) -> None:
+        """Nodes are sorted: what a node reads is known before it."""
+        source = operand(node, 0)
+        if node.op_type == "Constant":
+            self._constant.update(node.output)
+            for each in node.attribute[:1] if node.output else ():
+                if each.name == "value":
+                    self._store(node.output[0], each.t)
+                elif each.name in ("value_int", "value_ints", "value_float", "value_floats"):
+                    numbers = np.asarray(helper.get_attribute_value(each))
+                    numbers = numbers.astype(np.float32 if "float" in each.name else np.int64)
+                    self._store(node.output[0], numpy_helper.from_array(numbers))
+        elif node.op_type == "Identity" and source in self.tensors and node.output:
+            self._store(node.output[0], self.tensors[source])
+        elif node.input and all(name in self._constant for name in node.input if name) and not any(_inner(node)):
+            self._constant.update(node.output)
+        if node.op_type == "DequantizeLinear" or (self.moves(node) and source in self._dequantized):
+            self._dequantized.update(node.output)
 
     @cached_property
     def opset(self) -> int:
@@ -82,12 +104,7 @@ class Network:
     def value(self, name: str) -> NDArray[Any] | None:
         """The numbers of a constant; None where they are computed or lie in another file."""
         tensor = self.tensors.get(name)
-        if tensor is None:
-            maker = self.maker.get(name)
-            if maker is not None and maker.op_type == "Identity":
-                return self.value(operand(maker, 0))
-            return None
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         try:
             return np.asarray(numpy_helper.to_array(tensor))
@@ -96,16 +113,7 @@ class Network:
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is known when the engine is built: stored, or computed from nothing but constants."""
-        if name in self.tensors:
-            return True
-        if name not in self._constant:
-            maker = self.maker.get(name)
-            self._constant[name] = False  # while asking: a cycle is no constant
-            self._constant[name] = maker is not None and (
-                maker.op_type == "Constant"
-                or (bool(maker.input) and all(self.is_constant(i) for i in maker.input if i))
-            )
-        return self._constant[name]
+        return name in self._constant
 
     def moves(self, node: onnx.NodeProto) -> bool:
         """Whether a node only carries values from one place to another (or to another float type: Cast)."""
@@ -113,10 +121,7 @@ class Network:
 
     def dequantized(self, name: str) -> bool:
         """Whether a tensor comes from a DequantizeLinear, perhaps through operators that only move values."""
-        maker = self.maker.get(name)
-        if maker is None:
-            return False
-        return maker.op_type == "DequantizeLinear" or (self.moves(maker) and self.dequantized(operand(maker, 0)))
+        return name in self._dequantized
 
 
 def label(node: onnx.NodeProto) -> str:
@@ -129,7 +134,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     for each in node.attribute:
         if each.name == name:
             value = helper.get_attribute_value(each)
-            return value.decode() if isinstance(value, bytes) else value
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
     return default
 
 
@@ -146,7 +151,13 @@ def operand(node: onnx.NodeProto, place: int) -> str:
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for each in node.attribute:
-            for inner in (each.g, *each.graphs) if each.type in (each.GRAPH, each.GRAPHS) else ():
-                if inner.node or inner.output:
-                    yield from _graphs(inner)
+        for inner in _inner(node):
+            yield from _graphs(inner)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The subgraphs of If, Loop and Scan."""
+    for each in node.attribute:
+        if each.type == onnx.AttributeProto.GRAPH:
+            yield each.g
+        yield from each.graphs
