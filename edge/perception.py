@@ -1,4 +1,4 @@
-"""From frames to beliefs at the model's own pace: resize, encode, predict and correct.
+"""From frames to beliefs at the model's own pace: encode, predict and correct.
 
 A camera gives more frames than the model takes. The frame nearest to each step of the model is looked at, the others pass.
 """
@@ -11,8 +11,10 @@ import numpy as np
 from edge.belief import BeliefFilter
 from edge.bundle import Bundle
 from edge.clock import NS_PER_S, Clock
+from edge.encoder import FrameEncoder
 from edge.engines import EngineInfo, EngineSettings, load_engine
-from edge.messages import Belief, Floats, Frame, Latent, Pixels
+from edge.messages import Belief, Floats, Frame, Pixels
+from edge.scaling import Scaler
 
 GAP_STEPS = 10
 """After so many steps without a frame the past says nothing about the present, and the belief begins anew."""
@@ -24,10 +26,11 @@ class Perception:
 
     def __init__(self, bundle: Bundle, clock: Clock, settings: EngineSettings = EngineSettings()) -> None:  # noqa: B008
         picture, timing = bundle.manifest.picture, bundle.manifest.time
-        self._size = (picture.width, picture.height)
         self._step_ns = round(timing.step_s * NS_PER_S)
         self._clock = clock
-        self._encoder = load_engine(bundle, "encoder", settings)
+        self._engine = load_engine(bundle, "encoder", settings)
+        self._encoder = FrameEncoder(self._engine, bundle, clock)
+        self._scaler = Scaler(self._encoder.size)
         self._predictor = load_engine(bundle, "predictor", settings)
         self._filter = BeliefFilter(self._predictor, clock)
         grid = bundle.manifest.latent.grid or (1, 1)
@@ -44,7 +47,7 @@ class Perception:
     @property
     def engines(self) -> dict[str, EngineInfo]:
         """What really runs, by part."""
-        return {"encoder": self._encoder.info, "predictor": self._predictor.info}
+        return {"encoder": self._engine.info, "predictor": self._predictor.info}
 
     def see(self, frame: Frame) -> Belief | None:
         """The belief after this frame, or None if the frame lies between two steps of the model."""
@@ -59,41 +62,27 @@ class Perception:
             return None
         self._due_ns = max(self._due_ns + self._step_ns, at_ns + self._step_ns // 2)
         started = self._clock.now_ns()
-        latent = Latent(self.encode(frame.pixels), at_ns, frame.sequence)
+        latent = self._encoder.encode(frame)
         encoded = self._clock.now_ns()
         belief = self._filter.update(latent, self._no_action)
         self.timings_ns = {"encoder": encoded - started, "predictor": self._filter.engine_ns}
         return belief
-
-    def encode(self, pixels: Pixels) -> Floats:
-        """uint8 (H, W, 3) BGR of any size -> float32 (T, D)."""
-        return self._encoded(self._small(pixels))
 
     def shifted(self, pixels: Pixels) -> Floats:
         """The same picture moved by some quarters of a patch, each time others: float32 (T, D). What is normal at one place
         in a patch is normal at another."""
         down, across = self._shifts[self._shift]
         self._shift = (self._shift + 4) % len(self._shifts)  # 15 of them, so that 4 at a time meets all
-        small = self._small(pixels)
+        small = self._scaler.scaled(pixels)
         grown = np.asarray(cv2.copyMakeBorder(small, down, 0, across, 0, cv2.BORDER_REPLICATE), np.uint8)
-        return self._encoded(grown[: small.shape[0], : small.shape[1]])
+        return self._encoder.tokens(grown[: small.shape[0], : small.shape[1]])
 
     def forget(self) -> None:
         """Start cold at the next frame, whose time is then the beat."""
         self._filter.forget()
         self._due_ns = None
 
-    def _small(self, pixels: Pixels) -> Pixels:
-        return np.asarray(cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA), np.uint8)
-
-    def _encoded(self, small: Pixels) -> Floats:
-        self._encoder.input("picture")[0] = small
-        self._encoder.enqueue()
-        self._encoder.wait()
-        latent: Floats = self._encoder.output("latent")[0].copy()
-        return latent
-
     def close(self) -> None:
         """Give the engines back. Safe to call twice."""
-        self._encoder.close()
+        self._engine.close()
         self._predictor.close()
