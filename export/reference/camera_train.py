@@ -16,6 +16,7 @@ from export.reference import camera_data
 from export.reference.camera_data import FIXED_CAMERAS, TRAINED_SHARE, WINDOW, Windows, read_video
 from export.reference.camera_model import SPEC, CameraModel
 from export.reference.sigreg import sigreg
+from export.reference.training import Training
 
 ROWS = 512
 """So many token latents at a time are compared with the normal distribution."""
@@ -94,31 +95,17 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(1)
     out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
     footage = camera_data.load(Path(arguments.data))
     model = CameraModel()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, total_steps=arguments.steps, pct_start=0.1)
-    checkpoint = out / "checkpoint.pt"
-    first = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        first = int(saved["step"])
-        print(f"resuming at step {first}", flush=True)
+    training = Training(model, rate=arguments.rate, steps=arguments.steps, folder=out)
+    first = training.first
     windows = Windows(footage, SPEC.context + 1, SPEC.step_s, [arguments.seed, first])
-    started = saved_at = time.monotonic()
+    started = time.monotonic()
     for step in range(first, arguments.steps):
         pictures = torch.from_numpy(windows.batch(arguments.batch))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
             total, error, variance = losses(model, pictures, arguments.regularizer)
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        training.lower(total)
         if step % 100 == 0:
             rate = (step - first + 1) / (time.monotonic() - started)
             print(
@@ -129,12 +116,7 @@ def train(arguments: argparse.Namespace) -> None:
         if step % 800 == 799 or step + 1 == arguments.steps:
             report = evaluate(model, Path(arguments.data))
             print("  ".join(f"{name} {value:.3f}" for name, value in report.items()), flush=True)
-        if time.monotonic() - saved_at > 60 or step + 1 == arguments.steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            part = checkpoint.with_suffix(".part")
-            torch.save({**state, "step": step + 1}, part)
-            part.replace(checkpoint)
-            saved_at = time.monotonic()
+        training.keep(step)
     torch.save(model.state_dict(), out / "camera.pt")
 
 

@@ -15,6 +15,7 @@ from edge.worlds.rover import SPEC
 from export.reference.rover_data import TRAINING_SEED, VALIDATION_SEED, Footage, record
 from export.reference.rover_model import RoverModel
 from export.reference.sigreg import sigreg
+from export.reference.training import Training
 
 LENGTH = 8
 """Frames of a training sequence."""
@@ -103,36 +104,21 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
     footage = record(arguments.episodes, 16, (TRAINING_SEED, arguments.footage), progress=True)
     held_out = record(100, 16, (VALIDATION_SEED,))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = RoverModel().to(device)
     if arguments.begin_with is not None:
         model.load_state_dict(torch.load(arguments.begin_with, weights_only=True))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, total_steps=arguments.steps, pct_start=0.1)
-    checkpoint = out / "checkpoint.pt"
-    first = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        first = int(saved["step"])
-        print(f"resuming at step {first}", flush=True)
+    training = Training(model, rate=arguments.rate, steps=arguments.steps, folder=out)
+    first = training.first
     rng = np.random.default_rng([arguments.seed, first])
     started = time.monotonic()
-    saved_at = started
     for step in range(first, arguments.steps):
         batch = Batch(*(tensor.to(device) for tensor in batch_of(footage, rng, arguments.batch)))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
             parts = losses(model, batch, arguments)
-        optimizer.zero_grad(set_to_none=True)
-        parts.total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        training.lower(parts.total)
         if step % 100 == 0:
             rate = (step - first + 1) / (time.monotonic() - started)
             shown = "  ".join(f"{name} {float(part.detach()):.4f}" for name, part in parts._asdict().items())
@@ -141,10 +127,7 @@ def train(arguments: argparse.Namespace) -> None:
             cpu = model.to("cpu")
             print(evaluate(cpu, held_out), flush=True)
             model.to(device)
-        if time.monotonic() - saved_at > 120 or step + 1 == arguments.steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            torch.save({**state, "step": step + 1}, checkpoint)
-            saved_at = time.monotonic()
+        training.keep(step)
     torch.save(model.to("cpu").state_dict(), out / "rover.pt")
 
 
@@ -154,7 +137,7 @@ def main() -> None:
     parser.add_argument("--begin-with", type=Path, help="weights to train further, such as an earlier rover.pt")
     parser.add_argument("--episodes", type=int, default=12000, help="of 16 frames each (default: %(default)s)")
     parser.add_argument("--footage", type=int, default=0, help="which footage to record, 0, 1, 2, ... (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle schedule (default: %(default)s)")
     parser.add_argument("--spread", type=float, default=0.05, help="weight: latents are Gaussian (default: %(default)s)")
