@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from export import commands
 from export.lint import command as lint
 
 _EXAMPLES = """examples:
+  latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
+  latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
   latentloop export lint encoder.onnx --target jetpack6
 """
 
@@ -21,4 +24,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inner = parser.add_subparsers(metavar="WHAT", required=True)
+    commands.register_lewm(inner)
+    commands.register_onnx(inner)
     lint.register(inner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,18 @@ from export.feeds import Plans, encode, imagine, late_weights, rollout_feeds, ru
 from export.verify import latent_report, plan_report, rollout_report
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """report: for the bundle. exact, quantized: what the predictors made of the FP32 latents, (E, T - C, tokens, D).
+    exact_latents, latents: of the FP32 and of the quantized encoder, (E, T, tokens, D)."""
+
+    report: dict[str, Any]
+    exact: Floats
+    quantized: Floats
+    exact_latents: Floats
+    latents: Floats
+
+
 def compare(
     exact: Mapping[Part, Engine],
     quantized: Mapping[Part, Engine],
@@ -24,12 +37,13 @@ def compare(
     seed: int,
     plans: Plans,
     plan_count: int,
-) -> dict[str, Any]:
-    """The report: latents, open-loop predictions, and the costs of plan_count sets of plans if there is a rollout.
+) -> Comparison:
+    """Latents, open-loop predictions, and the costs of plan_count sets of plans if there is a rollout.
     pictures: (E, T, H, W, 3). actions: (E, T, A)."""
     rng = np.random.default_rng(seed)
     latents = encode(exact["encoder"], pictures)
-    report: dict[str, Any] = {"encoder": latent_report(latents, encode(quantized["encoder"], pictures))}
+    rounded = encode(quantized["encoder"], pictures)
+    report: dict[str, Any] = {"encoder": latent_report(latents, rounded)}
     imagined = imagine(exact["predictor"], latents, actions), imagine(quantized["predictor"], latents, actions)
     context = exact["predictor"].inputs["context"].shape[1]
     report["predictor"] = rollout_report(*imagined, latents[:, context:])
@@ -41,4 +55,4 @@ def compare(
             np.stack([run(exact["rollout"], feed) @ weights for feed in feeds]),
             np.stack([run(quantized["rollout"], feed) @ weights for feed in feeds]),
         )
-    return report
+    return Comparison(report, *imagined, latents, rounded)

@@ -23,6 +23,14 @@ def latent_report(exact: Floats, quantized: Floats) -> dict[str, float]:
     )
 
 
+def share_of_variance(exact: Floats, quantized: Floats) -> float:
+    """Mean squared difference of latents (E, T, tokens, D) as a share of their variance from picture to picture. Unlike
+    the cosine it does not flatter latents that are mostly the same for every picture; infinite if all are."""
+    variance = float(exact.astype(np.float64).var(axis=(0, 1)).mean())
+    difference = float(np.square(exact.astype(np.float64) - quantized).mean())
+    return float(f"{difference / variance:.5g}") if variance > 0.0 else float("inf")
+
+
 def rollout_report(exact: Floats, quantized: Floats, truth: Floats) -> dict[str, float]:
     """Predictions (E, K, T, D) open loop. For the first, a middle and the last step: the mean squared difference of
     INT8 to FP32, and the errors of both against what really came, all as shares of the latent variance."""
@@ -35,6 +43,15 @@ def rollout_report(exact: Floats, quantized: Floats, truth: Floats) -> dict[str,
         report[f"fp32_error_at_{step}"] = np.square(exact[:, at] - truth[:, at]).mean() / variance
         report[f"int8_error_at_{step}"] = np.square(quantized[:, at] - truth[:, at]).mean() / variance
     return _rounded(report)
+
+
+def growth_report(exact: Floats, quantized: Floats) -> dict[str, float]:
+    """Predictions (E, K, T, D) open loop: the relative error ||a - b|| / ||a|| of INT8 after the first, a middle and the
+    last step, mean over runs."""
+    steps = exact.shape[1]
+    norms = np.linalg.norm(exact.reshape(*exact.shape[:2], -1), axis=-1)
+    errors = np.linalg.norm((exact - quantized).reshape(*exact.shape[:2], -1), axis=-1) / norms
+    return _rounded({f"relative_error_at_{k}": errors[:, k - 1].mean() for k in sorted({1, (steps + 1) // 2, steps})})
 
 
 def plan_report(exact: Floats, quantized: Floats) -> dict[str, float]:

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from calibration.activations import LEVELS, ScaleTable
 from edge.engines.onnx_file import ACTIVATION_ZERO_POINT
-from export.onnx_graphs import drop_unused_constants
+from export.onnx_cleaning import drop_unused_constants
 from export.quantize.linears import Linear
 
 DEAD_CHANNEL_SCALE = 2.0**-14

@@ -154,9 +154,10 @@ def export_rover(
     exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
     engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
     fresh = record(episodes, 16, (VERIFICATION_SEED,))
-    report = compare(
+    compared = compare(
         exact, engines, fresh.pictures, fresh.actions, seed=VERIFICATION_SEED, plans=plan_actions, plan_count=100
     )
+    report = compared.report
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     report["verified_on"] = f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}"
 

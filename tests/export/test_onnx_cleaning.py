@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_graphs import fold_transposes, order_gelus, split_gemms, strip_notes
+from export.onnx_cleaning import fold_transposes, order_gelus, split_gemms, strip_notes
 
 
 def model_of(nodes, constants, shape=(4, 6), out=(4, 5)):

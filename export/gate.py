@@ -1,0 +1,90 @@
+"""The acceptance gate: what INT8 may cost at most, and which layers to blame if it costs more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.activations import ScaleTable
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from export.feeds import run
+from export.quantize.linears import find_linears
+from export.quantize.qdq import write_qdq
+from export.sources.source import Feed
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One bound on one figure of the report. part: whose layers are to blame."""
+
+    part: str
+    section: str
+    figure: str
+    least: float = -np.inf
+    most: float = np.inf
+
+
+LIMITS = (
+    Limit("encoder", "parity", "encoder", most=1e-4),
+    Limit("predictor", "parity", "predictor", most=1e-4),
+    Limit("predictor", "parity", "rollout", most=1e-4),
+    Limit("encoder", "encoder", "cosine", least=0.999),
+    Limit("encoder", "encoder", "relative_error", most=0.05),
+    Limit("predictor", "predictor", "cosine", least=0.999),
+    Limit("predictor", "predictor", "relative_error", most=0.05),
+    Limit("predictor", "planner", "rank_correlation", least=0.99),
+)
+"""parity: the relative error of the FP32 graph against the original framework. The others: INT8 against FP32."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One bound that does not hold. sentence: says so, for people."""
+
+    limit: Limit
+    value: float
+
+    @property
+    def sentence(self) -> str:
+        limit = self.limit
+        bound = f"at least {limit.least:g}" if np.isfinite(limit.least) else f"at most {limit.most:g}"
+        return f"{limit.section} {limit.figure.replace('_', ' ')} is {self.value:.5g} and must be {bound}"
+
+
+def failures(report: Mapping[str, Any], limits: Sequence[Limit] = LIMITS) -> list[Failure]:
+    """Every limit that the report breaks; figures that it does not have are passed over. A figure that is not a number
+    breaks its limit."""
+    found = []
+    for limit in limits:
+        value = report.get(limit.section, {}).get(limit.figure)
+        if value is not None and not limit.least <= value <= limit.most:
+            found.append(Failure(limit, float(value)))
+    return found
+
+
+def worst_layers(
+    model: onnx.ModelProto,
+    table: ScaleTable,
+    feeds: Sequence[Feed],
+    count: int = 5,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[tuple[str, float]]:
+    """The layers that cost most: each Linear quantized alone, and the relative error of the output it makes.
+
+    model: the FP32 graph. table: scales for at least some of its Linears; the others are passed over. Blocks for about
+    0.1 s per layer and 10 MB of graph, and the runs. Returns (layer, error), worst first.
+    """
+    exact_engine = OnnxRuntimeEngine(model.SerializeToString(), "fp32")
+    exact = [run(exact_engine, feed) for feed in feeds]
+    linears = [linear for linear in find_linears(model) if linear.activation in table.tensors]
+    costs = []
+    for done, linear in enumerate(linears, start=1):
+        engine = OnnxRuntimeEngine(write_qdq(model, table, [linear]).SerializeToString(), linear.node)
+        errors = [np.linalg.norm(run(engine, feed) - a) / np.linalg.norm(a) for feed, a in zip(feeds, exact, strict=True)]
+        costs.append((linear.layer or linear.node, float(np.mean(errors))))
+        progress(done, len(linears))
+    return sorted(costs, key=lambda cost: -cost[1])[:count]
