@@ -108,7 +108,7 @@ class Network:
             return None
         try:
             return np.asarray(numpy_helper.to_array(tensor))
-        except (ValueError, TypeError):  # fewer bytes than its shape needs, or a type that is none
+        except (ValueError, TypeError, KeyError):  # fewer bytes than its shape needs, or a type that is none
             return None
 
     def is_constant(self, name: str) -> bool:

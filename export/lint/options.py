@@ -44,6 +44,12 @@ def _rank(*allowed: int) -> Callable[[Network, onnx.NodeProto], bool]:
     return lambda network, node: len(network.shapes.get(operand(node, 0), (None,) * allowed[0])) not in allowed
 
 
+def _partial_slice(network: Network, node: onnx.NodeProto) -> bool:
+    starts, shape = network.shapes.get(operand(node, 1)), network.shapes.get(operand(node, 0))
+    known = bool(starts) and shape is not None
+    return network.opset >= 10 and not operand(node, 3) and known and starts != (len(shape or ()),)
+
+
 def _odd_coordinates(network: Network, node: onnx.NodeProto) -> bool:
     known = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
     return attribute(node, "coordinate_transformation_mode", "half_pixel") not in known
@@ -84,6 +90,7 @@ LIMITS = (
         "scatter with a reduction",
         "use Gather and Add, or MatMul",
     ),
+    Limit(("Slice",), _partial_slice, "Slice of some dimensions that names no axes", "name the axes"),
     Limit(("TopK",), _set("sorted", 1), "TopK that does not sort", "sort: sorted=1"),
     Limit(("TopK",), _large_k, f"TopK with K above {LARGEST_K}", "take fewer, or Slice after sorting outside"),
     Limit(

@@ -48,6 +48,12 @@ def scatter(kind: str, updates: Shape, indices: Any, **settings: Any) -> onnx.Mo
     return graph([op(kind, "x i u", "y", **settings)], shapes, {"y": (4, 8)}, {"i": np.asarray(indices)})
 
 
+def cut(**bounds: list[int]) -> onnx.ModelProto:
+    constants = {name: np.array(value) for name, value in bounds.items()}
+    nodes = [op("Slice", " ".join(["x", *bounds]), "y")]
+    return graph(nodes, {"x": (4, 8)}, {"y": (2, 8)}, constants)
+
+
 def top(k: int, **settings: Any) -> onnx.ModelProto:
     shapes: dict[str, Shape] = {"y": (1, k), "i": (1, k)}
     return graph(
@@ -108,6 +114,8 @@ CASES = (
         scatter("ScatterElements", (1, 8), np.zeros((1, 8), np.int64), reduction="max"),
         scatter("ScatterElements", (1, 8), np.zeros((1, 8), np.int64), reduction="none"),
     ),
+    Case("names no axes", cut(starts=[0], ends=[2]), cut(starts=[0], ends=[2], axes=[0])),
+    Case("names no axes", cut(starts=[0], ends=[2]), cut(starts=[0, 0], ends=[2, 8])),
     Case("does not sort", top(3, sorted=0), top(3, sorted=1)),
     Case(f"above {LARGEST_K}", top(LARGEST_K + 1), top(LARGEST_K)),
     Case("training", batch_norm(training_mode=1), batch_norm()),

@@ -134,6 +134,7 @@ def also(*names: str) -> frozenset[str]:
 
 ROW: Mapping[str, Any] = {"s": F32(0.1), "z": I8(0)}
 DEAD = np.concatenate([np.zeros(2, F32), np.full(N - 2, 0.01, F32)])
+ROWS: Mapping[str, Any] = {"rows": np.arange(M)}
 ZEROS_K = np.zeros(K, I8)
 
 CASES = (
@@ -252,7 +253,7 @@ CASES = (
     ),
     Case("zero-point-missing", "QuantizeLinear:xq", linear(zero=None), linear()),
     Case("zero-point-uint8", "QuantizeLinear:xq", linear(zero=np.array(0, U8)), linear()),
-    Case("zero-point-uint8", "QuantizeLinear:xq", linear(zero=np.array(128, U8)), linear()),
+    Case("zero-point-uint8", "DequantizeLinear:xd", linear(zero=np.array(128, U8)), linear()),
     Case("zero-point-not-zero", "QuantizeLinear:xq", linear(zero=np.array(3, I8)), linear()),
     Case("zero-point-not-zero", "DequantizeLinear:wd", linear(weight_zero=np.eye(1, N, 7, dtype=I8)[0]), linear()),
     Case(
@@ -427,16 +428,11 @@ CASES = (
         after(
             *pair("sum", "a"),
             *pair("sum", "b"),
-            op("Concat", "a b", "both", axis=0),
-            op("Slice", "both from to", "y"),
-            **{"from": [0], "to": [M]},
+            op("Concat", "a b", "ab", axis=0),
+            op("Gather", "ab rows", "y"),
+            **ROWS,
         ),
-        after(
-            *pair("sum", "a"),
-            op("Concat", "a a", "both", axis=0),
-            op("Slice", "both from to", "y"),
-            **{"from": [0], "to": [M]},
-        ),
+        after(*pair("sum", "a"), op("Concat", "a a", "aa", axis=0), op("Gather", "aa rows", "y"), **ROWS),
     ),
     Case("fp16-mean-square", "ReduceMean:y", squares(TensorProto.FLOAT16), squares(TensorProto.FLOAT)),
 )
