@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from calibration import alarms
+from calibration import alarms, camera
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the ``calibrate`` command."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="learn what is normal in front of a camera",
-        description="Measure the real world: what is normal in front of a camera.",
+        help="measure a camera, and learn what is normal in front of it",
+        description="Measure the real world: a camera, and what is normal in front of it.",
     )
     inner = parser.add_subparsers(metavar="WHAT", required=True)
     alarms.register(inner)
+    camera.register(inner)
