@@ -61,6 +61,7 @@ def read_footage(
     step_ns = round(step_s * NS_PER_S)
     spacing_ns = max(step_ns, length * step_ns // STARTS_PER_RUN)
     decoder = open_decoder(parsed, 1.0 / step_s)
+    early_ns = decoder.interval_ns() // 2  # time stamps are rounded: the nearest frame is meant, not the next
     runs: list[_Run] = []
     frames, next_start_ns, last_ns = 0, 0, 0
     try:
@@ -68,13 +69,13 @@ def read_footage(
             now = last_ns = decoder.time_ns()
             frames += 1
             progress(frames)
-            if now >= next_start_ns:
+            if now + early_ns >= next_start_ns:
                 runs.append(_Run(now))
                 next_start_ns = now + spacing_ns
                 if len(runs) > 4 * limit:  # a long recording: keep every other one and start them half as often
                     runs = runs[::2]
                     spacing_ns *= 2
-            due = [r for r in runs if len(r.pictures) < length and now >= r.started_ns + len(r.pictures) * step_ns]
+            due = [r for r in runs if len(r.pictures) < length and now + early_ns >= r.started_ns + len(r.pictures) * step_ns]
             pixels = decoder.retrieve() if due else None
             if pixels is None:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.verify import latent_report, plan_report, rollout_report, spearman
+from export.verify import growth_report, latent_report, plan_report, rollout_report, share_of_variance, spearman
 
 
 def test_spearman_is_about_order_only():
@@ -39,3 +39,20 @@ def test_regret_is_what_the_other_choice_costs():
     assert report["same_best"] == 0.5
     assert report["regret"] == 0.5  # half of the states, each by one whole spread to the median
     assert report["worst_rank_correlation"] == 0.5
+
+
+def test_growth_is_the_relative_error_of_whole_latents():
+    exact = np.full((2, 5, 1, 4), 2.0, np.float32)
+    wrong = exact * (1.0 + np.arange(5, dtype=np.float32)[None, :, None, None] / 10.0)
+    assert growth_report(exact, wrong) == pytest.approx(
+        {"relative_error_at_1": 0.0, "relative_error_at_3": 0.2, "relative_error_at_5": 0.4}, abs=1e-4
+    )
+
+
+def test_the_share_of_variance_sees_through_a_large_constant():
+    exact = np.random.default_rng(0).normal(size=(6, 5, 1, 8)).astype(np.float32)
+    wrong = exact + np.float32(0.5)
+    share = share_of_variance(exact, wrong)
+    assert share == pytest.approx(0.25 / exact.var(axis=(0, 1)).mean(), rel=1e-3)
+    assert share_of_variance(exact + 1000, wrong + 1000) == pytest.approx(share, rel=1e-2)
+    assert share_of_variance(np.ones_like(exact), wrong) == np.inf

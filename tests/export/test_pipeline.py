@@ -1,0 +1,97 @@
+"""The gate holds: a model that INT8 ruins gives no bundle, names the layer that does it, and passes with it in float."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edge.bundle import load
+from edge.engines import load_engine
+from export.commands import main
+from export.frames import read_footage
+from export.gate import LIMITS, Limit, failures
+from export.pipeline import export_bundle, run_length, sentence_of
+from export.sources.onnx_pair import open_onnx_pair
+from tests.export.sources.pair import write_pair, write_pictures
+
+OUTLIER = 3000.0
+"""One channel that is so much larger than its neighbours that one scale for all leaves them nothing."""
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("frames"), 80, (32, 48))
+
+
+def export_pair(path, frames, out, **settings):
+    source = open_onnx_pair(path)
+    footage = read_footage(str(frames), source.picture, source.time.step_s, run_length(source), 8)
+    return export_bundle(source, footage, out, **settings)
+
+
+def test_an_ordinary_model_passes_and_all_its_gemms_are_integer(tmp_path, frames):
+    outcome = export_pair(write_pair(tmp_path, robot=True), frames, tmp_path / "bundle")
+    assert outcome.failures == [] and outcome.bundle is not None
+    report = load(tmp_path / "bundle").manifest.int8
+    assert report["integer_gemms"] == report["linears_quantized"] == {"encoder": 2, "predictor": 1, "rollout": 1}
+    assert report["planner"]["rank_correlation"] >= 0.99
+    assert 0.0 < report["encoder"]["relative_error"] < 0.05 and report["encoder"]["share_of_variance"] > 0.0
+    assert 0.0 < report["predictor"]["relative_error_at_1"] < 0.05 and "relative_error_at_3" in report["predictor"]
+    assert load_engine(outcome.bundle, "predictor").info.precision == "int8"
+
+
+def test_a_ruined_model_is_refused_and_the_old_bundle_stays(tmp_path, frames):
+    assert export_pair(write_pair(tmp_path), frames, tmp_path / "bundle").bundle is not None
+    before = load(tmp_path / "bundle").sha256
+    outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle")
+    assert outcome.bundle is None and load(tmp_path / "bundle").sha256 == before
+    layer, error = outcome.blame["encoder"][0]
+    assert layer.endswith("second") and error > 0.05 > 5 * outcome.blame["encoder"][1][1]
+    assert "encoder cosine is 0." in sentence_of(outcome) and f"--keep-float {layer}" in sentence_of(outcome)
+
+
+def test_the_blamed_layer_in_float_passes(tmp_path, frames):
+    outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle", keep_float=("second",))
+    assert outcome.failures == [] and outcome.report["linears_quantized"]["encoder"] == 1
+
+
+def test_a_graph_that_differs_from_its_origin_is_refused(tmp_path, frames):
+    source = open_onnx_pair(write_pair(tmp_path))
+    origin = dataclasses.replace(source, peer=lambda part, feed: np.ones((1, 1, 16), np.float32))
+    footage = read_footage(str(frames), source.picture, source.time.step_s, run_length(source), 4)
+    outcome = export_bundle(origin, footage, tmp_path / "bundle")
+    assert [failure.limit.section for failure in outcome.failures] == ["parity", "parity"]
+    assert not (tmp_path / "bundle").exists() and "the exported graph is wrong" in sentence_of(outcome)
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path, frames):
+    path = write_pair(tmp_path)
+    one, other = (export_pair(path, frames, tmp_path / name).bundle for name in ("one", "other"))
+    assert one is not None and other is not None and one.sha256 == other.sha256
+
+
+def test_the_command_says_why_and_exits_with_1(tmp_path, frames, capsys):
+    path = write_pair(tmp_path, outlier=OUTLIER)
+    assert main(["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 1
+    said = capsys.readouterr()
+    assert "below the gate: encoder cosine" in said.err and "second (" in said.err and said.out == ""
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("kind", ["lewm", "onnx"])
+def test_the_command_tells_bad_input_in_one_line(tmp_path, frames, capsys, kind):
+    assert main([kind, str(tmp_path / "none"), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "none" in last and "cannot be read" in last
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: f"{limit.section}.{limit.figure}")
+def test_every_limit_holds_from_both_sides(limit: Limit):
+    edge = limit.least if np.isfinite(limit.least) else limit.most
+    outward = -1e-6 if np.isfinite(limit.least) else 1e-6
+    assert failures({limit.section: {limit.figure: edge}}) == []
+    for value in (edge + outward, float("nan")):
+        (failure,) = failures({limit.section: {limit.figure: value}})
+        assert failure.limit == limit and limit.figure.replace("_", " ") in failure.sentence
