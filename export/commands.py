@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from export.extra import needs_extra
+
 if TYPE_CHECKING:
     from export.sources.source import Source
 
@@ -75,24 +77,27 @@ def _add(
 
 
 def _lewm(path: Path) -> Source:
-    import torch
+    with needs_extra("export"):
+        import torch
 
-    from export.sources.lewm import open_lewm
+        from export.sources.lewm import open_lewm
 
     torch.set_num_threads(1)
     return open_lewm(path)
 
 
 def _onnx(path: Path) -> Source:
-    from export.sources.onnx_pair import open_onnx_pair
+    with needs_extra("export"):
+        from export.sources.onnx_pair import open_onnx_pair
 
     return open_onnx_pair(path)
 
 
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
-    from export.frames import read_footage
-    from export.pipeline import export_bundle, run_length, sentence_of
+    with needs_extra("export"):
+        from export.frames import read_footage
+        from export.pipeline import export_bundle, run_length, sentence_of
 
     progress = _Progress(sys.stderr.isatty())
     started = time.perf_counter()

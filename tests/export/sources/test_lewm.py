@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 
 import numpy as np
@@ -10,14 +11,19 @@ import onnx
 import pytest
 import torch
 
+from edge.bundle import load
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.feeds import run
+from export.frames import read_footage
+from export.pipeline import export_bundle, run_length
 from export.sources import lewm
 from export.sources.lewm import NEWER_NAMES, open_lewm, published_names, read_config
 from export.sources.lewm_graphs import ActionScale
 from export.sources.lewm_model import LeWM, LeWMSpec
 from export.sources.source import SourceError
 from export.sources.weights import fit, load_state
+from tests.export.sources.conftest import randomised
+from tests.export.sources.pair import write_pictures
 
 PARTS = ("encoder", "predictor", "rollout")
 WEIGHTS = "weights.pt"
@@ -254,6 +260,25 @@ def test_a_broken_checkpoint_is_named_in_one_sentence(checkpoint, tmp_path, spoi
     with pytest.raises(SourceError, match=said) as caught:
         open_lewm(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_one_goes_all_the_way_to_a_bundle(tmp_path):
+    spec = LeWMSpec(image=28, layers=1, depth=1, predictor_mlp=64, projector_hidden=64, predictor_projector_hidden=64)
+    deployment = lewm.Deployment(candidates=8, horizon=2, step_s=0.1)
+    small = lewm.lewm_source(randomised(spec), deployment, "random weights")
+    frames = write_pictures(tmp_path / "frames", 40, (40, 40))
+    footage = read_footage(str(frames), small.picture, 0.1, run_length(small), 4)
+    # Random weights have no structure that survives rounding: their last layers stay in float to stay within the gate.
+    spared = ("projector.0", "projector.2", "embed.2", "modulation.1")
+    outcome = export_bundle(small, footage, tmp_path / "bundle", keep_float=spared)
+    assert outcome.failures == [] and outcome.bundle is not None
+    manifest = load(tmp_path / "bundle").manifest
+    assert manifest.kind == "robot" and [a.name for a in manifest.actions] == ["action0", "action1"]
+    assert "were not described" in manifest.made_from and manifest.goal.reached_cost > 0
+    assert max(manifest.int8["parity"].values()) < 1e-4
+    assert manifest.int8["linears_quantized"] == {"encoder": 4, "predictor": 4, "rollout": 8}
+    if platform.machine() == "x86_64":
+        assert manifest.int8["integer_gemms"] == manifest.int8["linears_quantized"]
 
 
 def test_the_published_configuration_is_read(checkpoint):
