@@ -14,6 +14,8 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.lint.outline import outline
+
 Shape = tuple[int | None, ...]
 
 _MOVERS = """
@@ -27,12 +29,12 @@ class Network:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
+        self.outline = outline(model)
         try:
-            written_out = onnx.inliner.inline_local_functions(model) if model.functions else model
+            written_out = onnx.inliner.inline_local_functions(self.outline) if model.functions else self.outline
             graph = onnx.shape_inference.infer_shapes(written_out).graph
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-            graph = model.graph  # the rule "invalid" says what is wrong with it; the others use what there is
-        self.graph = graph
+            graph = self.outline.graph  # the rule "invalid" says what is wrong with it; the others use what there is
         self.nodes: list[onnx.NodeProto] = []
         self.maker: dict[str, onnx.NodeProto] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
@@ -41,11 +43,15 @@ class Network:
         self.shapes: dict[str, Shape] = {}
         self._constant: set[str] = set()
         self._dequantized: set[str] = set()
+        for tensor in model.graph.initializer:
+            self._store(tensor.name, tensor)
         for each in _graphs(graph):
             self._index(each)
 
     def _index(self, graph: onnx.GraphProto) -> None:
         for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.name in self.tensors:
+                continue
             kind = value.type.tensor_type
             self.types[value.name] = kind.elem_type
             if kind.HasField("shape"):

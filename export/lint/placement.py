@@ -13,6 +13,8 @@ from export.lint.target import Target
 _WEIGHTED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 _SUMS = ("Add", "Sub", "Sum")
 _AS_GOOD_IN_INT8 = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "QuantizeLinear")
+SMALLEST = 16
+"""Side of a weight below which tensor cores have no INT8 kernel that fits."""
 _LINEARS_ONLY = "quantize the inputs of Linears only"
 
 
@@ -52,6 +54,16 @@ def half_quantized(network: Network, target: Target) -> Iterator[Fault]:
             only = "weight" if quantized[network.is_constant(weight)] else "activation"
             reason = f"only the {only} of this {node.op_type} is quantized, so it multiplies in float"
             yield Fault(label(node), reason, "quantize both inputs or none")
+
+
+def tiny_quantized(network: Network, target: Target) -> Iterator[Fault]:
+    for node in network.of("MatMul", "Gemm"):
+        weight = next((name for name in node.input[:2] if network.is_constant(name)), "")
+        shape = network.shapes.get(weight, ())
+        sizes = [size for size in shape[-2:] if size is not None and size < SMALLEST]
+        if sizes and network.dequantized(weight) and any(_quantized_activation(network, name) for name in node.input):
+            reason = f"a weight with a side of {min(sizes)}, and integer kernels begin at {SMALLEST}"
+            yield Fault(label(node), reason, "leave it in float")
 
 
 def repeated_quantize(network: Network, target: Target) -> Iterator[Fault]:

@@ -103,6 +103,9 @@ RULES = (
         placement.quantized_elsewhere,
     ),
     Rule("half-quantized", "costly", "a Linear or convolution with one quantized input", placement.half_quantized),
+    Rule(
+        "tiny-quantized", "costly", "a quantized Linear with fewer than 16 inputs or outputs", placement.tiny_quantized
+    ),
     Rule("repeated-quantize", "costly", "one tensor quantized twice", placement.repeated_quantize),
     Rule("fp16-mean-square", "wrong", "a sum of squares in FP16", half_precision.fp16_mean_square),
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.lint.network import Network
+from export.lint.outline import LARGE
 from export.lint.rules import lint
 from export.lint.target import JETPACK6, TARGETS
 from tests.export.lint.graphs import K, M, graph, linear, op
@@ -66,6 +67,38 @@ def test_zero_points_behind_an_identity_are_read() -> None:
     for node in model.graph.node[1:3]:
         node.input[2] = "same"
     assert {found.rule for found in lint(model, JETPACK6)} == {"zero-point-not-zero"}
+
+
+def test_weights_are_left_out_of_what_onnx_checks_and_still_looked_at() -> None:
+    wide = 1 + LARGE // K
+    dead = np.zeros(wide * K, np.float32)
+    nodes = [
+        op("DequantizeLinear", "w s z", "wd", axis=0),
+        op("Cast", "wd", "wc", to=1),
+        op("Reshape", "wc shape", "wr"),
+    ]
+    constants = {"w": np.ones(wide * K, np.int8), "s": dead, "z": dead.astype(np.int8), "shape": np.array([K, wide])}
+    model = graph([*nodes, op("MatMul", "x wr", "y")], {"x": (M, K)}, {"y": (M, wide)}, constants)
+    view = Network(model)
+    assert view.outline.ByteSize() < LARGE < model.ByteSize()
+    assert view.shapes["wr"] == (K, wide)
+    assert {found.rule for found in lint(model, JETPACK6)} == {"scale-not-positive", "half-quantized"}
+
+
+def test_a_weight_that_is_cut_off_is_found() -> None:
+    weight = np.ones((K, LARGE // K), np.float32)
+    model = graph([op("MatMul", "x w", "y")], {"x": (M, K)}, {"y": (M, weight.shape[1])}, {"w": weight})
+    assert lint(model, JETPACK6) == []
+    model.graph.initializer[0].raw_data = weight.tobytes()[: 2 * LARGE]
+    assert [found.rule for found in lint(model, JETPACK6)] == ["invalid"]
+
+
+def test_what_lies_in_another_file_does_not_hide_other_faults() -> None:
+    model = linear(axis=0)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")
+    bias.ClearField("raw_data")
+    bias.data_location = TensorProto.EXTERNAL
+    assert {found.rule for found in lint(model, JETPACK6)} == {"external-data", "weight-axis"}
 
 
 def test_a_long_chain_is_no_problem() -> None:

@@ -111,6 +111,14 @@ def computed_zero_point() -> onnx.ModelProto:
     return graph(nodes, {**TINY, "z": ()}, SAME, {"scale": F32(0.1), "zero": I8(0)}, types={"z": TensorProto.INT8})
 
 
+def float8() -> onnx.ModelProto:
+    """Quantized to the eight-bit float that Thor has and Orin has not."""
+    nodes = [op("QuantizeLinear", "x scale z", "q"), op("DequantizeLinear", "q scale z", "y")]
+    model = graph(nodes, TINY, SAME, {"scale": F32(0.1)})
+    model.graph.initializer.append(helper.make_tensor("z", TensorProto.FLOAT8E4M3FN, [], [0.0]))
+    return model
+
+
 def outside() -> onnx.ModelProto:
     model = linear()
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")
@@ -304,6 +312,7 @@ CASES = (
         linear(opset=21),
         on=[JETPACK7],
     ),
+    Case("quantized-type", "QuantizeLinear:q", float8(), linear(), on=[JETPACK6]),
     Case(
         "int8-constant",
         "Transpose:wt",
@@ -422,6 +431,8 @@ CASES = (
         ),
         linear(),
     ),
+    Case("tiny-quantized", "MatMul:product", linear(weight=np.ones((8, N), I8)), linear(weight=np.ones((16, N), I8))),
+    Case("tiny-quantized", "MatMul:product", linear(weight=np.ones((K, 15), I8)), linear(weight=np.ones((K, 16), I8))),
     Case(
         "repeated-quantize",
         "QuantizeLinear:b_q",
@@ -447,6 +458,10 @@ def test_a_graph_that_breaks_the_rule_is_found_and_one_that_nearly_does_is_clean
     assert {finding.rule for finding in found} == {case.rule} | case.also
     assert case.node in {finding.node for finding in found if finding.rule == case.rule}
     assert lint(case.good, target) == []
+
+
+def test_thor_has_float8() -> None:
+    assert lint(float8(), JETPACK7) == []
 
 
 def test_every_rule_has_a_graph() -> None:
