@@ -17,12 +17,14 @@ import numpy as np
 from calibration.board import Board, Charuco, Chessboard, dictionary_name
 from calibration.coverage import Coverage
 from calibration.intrinsics import Solution, solve
+from calibration.sheet import SUFFIXES, draw_sheet, save_sheet
 from calibration.views import Views, from_folder, source_views
 from edge.cameras.opening import open_camera
 from edge.cameras.source import Kind, Source, parse_source
 from edge.clock import MonotonicClock
 from edge.errors import UserError
 from edge.intrinsics import Intrinsics
+from edge.undistortion import filled_matrix
 
 WORST_NAMED = 3
 
@@ -57,6 +59,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--square-mm", type=_millimetres, default=25.0, help="side of a square (default: %(default)g)")
     parser.add_argument("--charuco", type=_dictionary, metavar="DICT", help="ChArUco board with these markers, such as 5X5_100")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to keep it, such as camera.toml")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw what was seen and a straightened view (.png, .jpg)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -72,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
         board = Charuco(columns, rows, args.square_mm, args.charuco)
     source = parse_source(args.source)
     _check_writable(args.out)
+    if args.picture is not None:
+        _check_writable(args.picture)
+        if args.picture.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{args.picture} is no kind of picture that can be written: let --picture end in .png or .jpg")
     progress = _progress()
     views = gather(source, args.source, board, progress)
     if not views.found:
@@ -84,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     solution.intrinsics.save(args.out)
     if Intrinsics.load(args.out) != solution.intrinsics:
         raise UserError(f"{args.out} does not hold what was written to it: check the disk")
+    if args.picture is not None and views.example is not None:
+        save_sheet(args.picture, draw_sheet(views.found, views.example, solution.intrinsics, solution.coverage))
     print(_as_json(views, solution, args.out) if args.json else _report(views, solution, args.out))
     return 0
 
@@ -99,12 +108,13 @@ def gather(source: Source, text: str, board: Board, progress: Callable[[str], No
 def _report(views: Views, solution: Solution, out: Path) -> str:
     found, sd = solution.intrinsics, solution.intrinsics.uncertainty_px
     worst = sorted(found.views_px, key=lambda name: -found.views_px[name])[:WORST_NAMED]
-    across = np.degrees(_angle(found))
+    across, kept = _angles(found)
     lines = [
         f"{len(views.found)} views of the board in {views.looked} pictures of {found.width}x{found.height}"
         + (f", {views.near_duplicates} near-duplicates passed over" if views.near_duplicates else ""),
         f"fx {found.fx:.2f} ± {sd.fx:.2f}  fy {found.fy:.2f} ± {sd.fy:.2f}  cx {found.cx:.2f} ± {sd.cx:.2f}  "
-        f"cy {found.cy:.2f} ± {sd.cy:.2f} px, {across:.0f} degrees across",
+        f"cy {found.cy:.2f} ± {sd.cy:.2f} px",
+        f"{across:.0f} degrees across, of which the straight picture that is filled everywhere keeps {kept:.0f}",
         "distortion k1 k2 p1 p2 k3: " + " ".join(f"{each:.5f}" for each in found.distortion),
         f"error {found.rms_px:.4f} px RMS over {len(found.views_px)} views; largest: "
         + ", ".join(f"{name} {found.views_px[name]:.2f}" for name in worst),
@@ -145,11 +155,15 @@ def _as_json(views: Views, solution: Solution, out: Path) -> str:
     )
 
 
-def _angle(found: Intrinsics) -> float:
-    """Between the rays through the left and right rim of the picture, radians."""
+def _angles(found: Intrinsics) -> tuple[float, float]:
+    """Degrees between the rays through the left and right rim, of the camera's picture and of the straight one."""
+    lens, straight = found.lens, filled_matrix(found.lens)
     rim = np.array([[[-0.5, found.cy]], [[found.width - 0.5, found.cy]]])
-    left, right = cv2.undistortPoints(rim, found.lens.matrix, found.lens.distortion).reshape(2, 2)
-    return float(np.arctan(right[0]) - np.arctan(left[0]))
+    angles = []
+    for matrix, distortion in ((lens.matrix, lens.distortion), (straight, np.zeros(5))):
+        left, right = np.asarray(cv2.undistortPoints(rim, matrix, distortion)).reshape(2, 2)
+        angles.append(float(np.degrees(np.arctan(right[0]) - np.arctan(left[0]))))
+    return angles[0], angles[1]
 
 
 def _progress() -> Callable[[str], None]:
@@ -166,10 +180,10 @@ def _progress() -> Callable[[str], None]:
 def _check_writable(out: Path) -> None:
     """Before ten minutes are spent in front of a camera."""
     if out.is_dir():
-        raise UserError(f"{out} is a folder: give the name of a file in it, such as {out / 'camera.toml'}")
+        raise UserError(f"{out} is a folder: give the name of a file in it")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise UserError(f"{out} cannot be written, because {folder} cannot: choose another place with --out")
+        raise UserError(f"{out} cannot be written, because {folder} cannot: choose another place")
 
 
 def _board(text: str) -> tuple[int, int]:

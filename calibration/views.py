@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from edge.cameras.source import Source, pictures_in
 from edge.clock import NS_PER_S
 from edge.errors import UserError
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_NS = NS_PER_S // 5
 """Of a video or a live camera: nobody moves a board far in this time."""
 NEW_SHARE = 0.04
 """A view counts as new if its corners have moved by this share of the picture's width, on average, from every other view."""
@@ -36,7 +36,8 @@ KEPT_BLIND = 24
 class Views:
     """What has been gathered. found: by name, in order. size: width and height, (0, 0) before the first picture. looked:
     pictures searched. without: names of those without the board. near_duplicates: boards too near to one already seen.
-    blind: some pictures without the board."""
+    blind: some pictures without the board.
+    example: the picture whose board is largest, most_area: how large that is in square pixels."""
 
     found: dict[str, Corners] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
@@ -44,6 +45,8 @@ class Views:
     without: list[str] = field(default_factory=list)
     near_duplicates: int = 0
     blind: list[tuple[str, Grey]] = field(default_factory=list)
+    example: Grey | None = None
+    most_area: float = 0.0
 
 
 Progress = Callable[[str], None]
@@ -73,7 +76,7 @@ def from_folder(folder: Path, board: Board, progress: Progress) -> Views:
 def from_video(camera: Camera, board: Board, progress: Progress) -> Views:
     """Views out of a recording, opened with speed "max" and started, that differ from each other."""
     views = Views()
-    for at_s, grey in _pictures(camera, LOOK_EVERY_S):
+    for at_s, grey in _pictures(camera):
         _add_if_new(views, f"{at_s:.1f} s", grey, board)
         progress(f"{at_s:.0f} s: {len(views.found)} views so far")
         if len(views.found) >= MOST_VIEWS:
@@ -87,7 +90,7 @@ def from_live(camera: Camera, board: Board, progress: Progress, now_s: Callable[
     views = Views()
     began_s = now_s()
     with contextlib.suppress(KeyboardInterrupt):  # the person has shown enough; what there is counts
-        for at_s, grey in _pictures(camera, LOOK_EVERY_S):
+        for at_s, grey in _pictures(camera):
             new = _add_if_new(views, f"{at_s:.1f} s", grey, board)
             wanted = coverage(list(views.found.values()), rough_lens(*views.size)).wanted
             if len(views.found) < ENOUGH_VIEWS:
@@ -98,7 +101,7 @@ def from_live(camera: Camera, board: Board, progress: Progress, now_s: Callable[
     return views
 
 
-def is_new(corners: Corners, others: Iterator[Corners] | list[Corners], width: int) -> bool:
+def is_new(corners: Corners, others: Iterable[Corners], width: int) -> bool:
     """Its corners have moved, on average, from those of every other view. A chessboard turned by half a turn looks the same."""
     for other in others:
         for numbers in (other.numbers, other.numbers.max() + other.numbers.min() - other.numbers):
@@ -123,7 +126,7 @@ def _add_if_new(views: Views, name: str, grey: Grey, board: Board) -> bool:
     corners = _look(views, name, grey, board)
     if corners is None:
         return False
-    if not is_new(corners, list(views.found.values()), views.size[0]):
+    if not is_new(corners, views.found.values(), views.size[0]):
         views.near_duplicates += 1
         return False
     views.found[name] = corners
@@ -137,13 +140,15 @@ def _look(views: Views, name: str, grey: Grey, board: Board) -> Corners | None:
         views.without.append(name)
         if len(views.blind) < KEPT_BLIND:
             views.blind.append((name, grey))
+    elif (area := float(np.prod(np.ptp(corners.pixels, axis=0)))) > views.most_area:
+        views.example, views.most_area = grey, area
     return corners
 
 
-def _pictures(camera: Camera, every_s: float) -> Iterator[tuple[float, Grey]]:
-    """Healthy pictures, at most one per ``every_s``, with their time since the first one."""
+def _pictures(camera: Camera) -> Iterator[tuple[float, Grey]]:
+    """Healthy pictures, at most five a second, with their time since the first one."""
     first_ns: int | None = None
-    next_s = 0.0
+    next_ns = 0
     heard_s = time.monotonic()
     while True:
         camera.wait(0.1)
@@ -157,10 +162,10 @@ def _pictures(camera: Camera, every_s: float) -> Iterator[tuple[float, Grey]]:
             continue
         heard_s = time.monotonic()
         first_ns = frame.captured_ns if first_ns is None else first_ns
-        at_s = (frame.captured_ns - first_ns) / NS_PER_S
-        if at_s >= next_s and not frame.faults:
-            next_s = at_s + every_s
-            yield at_s, np.asarray(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+        at_ns = frame.captured_ns - first_ns
+        if at_ns >= next_ns and not frame.faults:
+            next_ns = at_ns + LOOK_EVERY_NS
+            yield at_ns / NS_PER_S, np.asarray(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _read(path: Path) -> Grey:

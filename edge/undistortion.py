@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.intrinsics import Intrinsics, IntrinsicsError, scaled_matrix
+from edge.intrinsics import Intrinsics, IntrinsicsError, Lens, Matrix, scaled_matrix
 from edge.messages import Pixels
 
 
@@ -38,8 +38,7 @@ class Undistortion:
             self._halved.append(np.empty((height, width, 3), dtype=np.uint8))
         given = lens.scaled(width, height)
         double = (2 * size[0], 2 * size[1])
-        filled, _ = cv2.getOptimalNewCameraMatrix(lens.matrix, lens.distortion, (lens.width, lens.height), 0.0)
-        wanted = scaled_matrix(np.asarray(filled, np.float64), double[0] / lens.width, double[1] / lens.height)
+        wanted = scaled_matrix(filled_matrix(lens), double[0] / lens.width, double[1] / lens.height)
         self._maps = cv2.initUndistortRectifyMap(given.matrix, given.distortion, np.eye(3), wanted, double, cv2.CV_16SC2)
         self._straight: Pixels = np.empty((double[1], double[0], 3), dtype=np.uint8)
 
@@ -51,3 +50,10 @@ class Undistortion:
         # Replicated, because bilinear weights reach half a pixel over the rim.
         cv2.remap(pixels, *self._maps, cv2.INTER_LINEAR, dst=self._straight, borderMode=cv2.BORDER_REPLICATE)
         cv2.resize(self._straight, self._size, dst=target, interpolation=cv2.INTER_AREA)
+
+
+def filled_matrix(lens: Lens) -> Matrix:
+    """float64 (3, 3): the camera matrix of the straight picture of the lens's own size that is filled everywhere and shows
+    most."""
+    matrix, _ = cv2.getOptimalNewCameraMatrix(lens.matrix, lens.distortion, (lens.width, lens.height), 0.0)
+    return np.asarray(matrix, np.float64)

@@ -90,5 +90,5 @@ def test_dictionaries_by_name() -> None:
     assert dictionaries()["4X4_50"] == cv2.aruco.DICT_4X4_50
     with pytest.raises(ValueError, match="did you mean 5X5_100"):
         dictionary_name("5X5_101")
-    with pytest.raises(UserError, match="40 markers and 4X4_50|has 117 markers and 4X4_50 only 50"):
+    with pytest.raises(UserError, match=r"has 117 markers and 4X4_50 only 50"):
         Charuco(17, 12, SQUARE_MM, "4X4_50")

@@ -61,7 +61,7 @@ def test_views_that_contradict_each_other_are_refused() -> None:
     for place, name in enumerate(list(views)[:7]):
         shift = rng.normal(0, 4.0 * 2**place, (48, 2)).astype(np.float32)
         views[name] = replace(views[name], pixels=views[name].pixels + shift)
-    with pytest.raises(UserError, match="contradict each other|no better|focal length is"):
+    with pytest.raises(UserError, match="contradict each other"):
         solved(views)
 
 

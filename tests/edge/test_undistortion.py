@@ -19,8 +19,7 @@ def the_long_way(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Straightened at full size, then averaged down."""
     lens = GOPRO.lens
     across, down = pixels.shape[1] / lens.width, pixels.shape[0] / lens.height
-    filled, _ = cv2.getOptimalNewCameraMatrix(lens.matrix, lens.distortion, (lens.width, lens.height), 0.0)
-    wanted = scaled_matrix(np.asarray(filled, np.float64), across, down)
+    wanted = scaled_matrix(_filled(), across, down)
     straight = cv2.undistort(pixels, scaled_matrix(lens.matrix, across, down), lens.distortion, None, wanted)
     return np.asarray(cv2.resize(straight, size, interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -63,6 +62,7 @@ def grid(lens_bends_it: bool) -> Pixels:
 
 
 def _filled() -> np.ndarray:
+    """What the straight picture shows, asked of OpenCV: the largest part that is filled everywhere."""
     lens = GOPRO.lens
     return np.asarray(cv2.getOptimalNewCameraMatrix(lens.matrix, lens.distortion, (lens.width, lens.height), 0.0)[0])
 
