@@ -1,6 +1,6 @@
 """The two generations of TensorRT that Jetsons carry, as the lint sees them.
 
-Sources: the operator tables of onnx-tensorrt 10.1 (the last published before 10.3) and 10.15 (the last before 10.16).
+Sources: the operator tables of onnx-tensorrt 10.1 and 10.15, the nearest at hand before 10.3 and 10.16.
 JetPack 6 stays on TensorRT 10.3 for good; JetPack 7.2 carries 10.16, from 7.2.2 on 11.4 runs there too.
 """
 
