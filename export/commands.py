@@ -97,8 +97,10 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
     # Imported here so that --help and other commands do not wait for onnx.
     with needs_extra("export"):
         from export.frames import read_footage
+        from export.package import refuse_foreign
         from export.pipeline import export_bundle, run_length, sentence_of
 
+    refuse_foreign(args.out)
     progress = _Progress(sys.stderr.isatty())
     started = time.perf_counter()
     progress.say("reading the checkpoint and writing the FP32 graphs")

@@ -36,8 +36,7 @@ def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]
     for conflict in conflicts(manifest):
         raise PackageError(f"bundle {folder} was not written: {conflict}")
     text = tomli_w.dumps(msgspec.to_builtins(manifest, builtin_types=(bytes,)))
-    if folder.exists() and not (folder / MANIFEST).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise PackageError(f"{folder} holds something that is not a bundle: give an empty or a new folder")
+    refuse_foreign(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -55,6 +54,12 @@ def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return load(folder)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises PackageError if ``folder`` is something that a bundle must not replace; worth asking before long work."""
+    if folder.exists() and not (folder / MANIFEST).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise PackageError(f"{folder} holds something that is not a bundle: give an empty or a new folder")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -81,6 +81,14 @@ def test_the_command_says_why_and_exits_with_1(tmp_path, frames, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_folder_of_something_else_is_refused_before_the_work(tmp_path, frames, capsys):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years")
+    path = write_pair(tmp_path)
+    assert main(["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "thesis")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and (tmp_path / "thesis" / "chapter.txt").read_text() == "years"
+
+
 @pytest.mark.parametrize("kind", ["lewm", "onnx"])
 def test_the_command_tells_bad_input_in_one_line(tmp_path, frames, capsys, kind):
     assert main([kind, str(tmp_path / "none"), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 2
