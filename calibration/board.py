@@ -217,4 +217,4 @@ def _most_markers(grey: Grey) -> tuple[str, Numbers]:
 
 
 def _spread(pictures: Sequence[tuple[str, Grey]]) -> Sequence[tuple[str, Grey]]:
-    return pictures[:: max(1, len(pictures) // LOOK_CLOSER)]
+    return pictures[:: max(1, -(-len(pictures) // LOOK_CLOSER))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 
 from calibration.board import Chessboard
 from calibration.views import from_live, from_video, is_new
+from edge.cameras import FrameRing
 from edge.cameras.camera import CameraStatus
 from edge.cli import main
-from edge.clock import NS_PER_S
+from edge.clock import NS_PER_S, MonotonicClock
 from edge.intrinsics import Intrinsics
 from edge.messages import CameraFault, Frame
 from tests.calibration.shown_board import LENS, POSES, SQUARE_MM, Pose, charuco, chessboard, picture, true_corners
@@ -186,6 +189,31 @@ def test_live_ends_by_itself_when_all_is_covered() -> None:
     assert lines[-1].endswith("still wanted: nothing")
 
 
+def test_a_live_camera_as_a_process_ended_by_ctrl_c(tmp_path: Path) -> None:
+    """The real command on a real frame ring, into which this test writes a board that wanders."""
+    ring = FrameRing.create(tmp_path / "ring", 480, 640)
+    shown = [cv2.cvtColor(picture(FLAT, pose, place), cv2.COLOR_GRAY2BGR) for place, pose in enumerate(POSES)]
+    out = tmp_path / "camera.toml"
+    command = [sys.executable, "-m", "edge.cli", "calibrate", "camera", f"world:{tmp_path / 'ring'}"]
+    clock, sequence = MonotonicClock(), 0
+    with subprocess.Popen(
+        [*command, "--board", "8x6", "--out", str(out), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None:
+            ring.write(np.asarray(shown[sequence % len(shown)], np.uint8), clock.now_ns(), sequence)
+            sequence += 1
+            if sequence == 4 * len(shown):
+                process.send_signal(signal.SIGINT)
+            assert sequence < 100 * len(shown), "it does not end"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.15)
+        text, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    report = json.loads(text)
+    assert 8 <= report["boards"] <= len(POSES) and report["near_duplicates"] > 0
+    assert Intrinsics.load(out).fx == pytest.approx(LENS.matrix[0, 0], rel=0.01)
+
+
 def test_frames_between_looks_are_passed_over_and_faulty_ones_too() -> None:
     class Fast(ShownCamera):
         """Twenty a second; those from half a second on have a fault."""
@@ -233,8 +261,6 @@ def empty(folder: Path) -> None:
 def boardless(folder: Path) -> None:
     for path in folder.glob("?.png"):
         path.unlink()
-    for path in folder.glob("1?.png"):
-        path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +286,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(
     boards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil, options: list[str], says: str
 ) -> None:
     folder = tmp_path / "boards"
-    shutil.copytree(boards, folder)
+    shutil.copytree(boards, folder, ignore=shutil.ignore_patterns("1?.png"))
     if spoil is not None:
         spoil(folder)
     out = tmp_path / "camera.toml"
