@@ -7,6 +7,7 @@ deviations are assumed, and the bundle says so. Unverified: that published model
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from edge.messages import Floats
 from export.onnx_graphs import to_onnx
 from export.sources.lewm_graphs import IMAGENET_MEAN, IMAGENET_STD, ActionScale, EncoderGraph, PredictorGraph, rollout_graph
 from export.sources.lewm_model import VIT_SIZES, LeWM, LeWMSpec
-from export.sources.source import Feed, Source, SourceError
+from export.sources.source import Feed, Source, SourceError, check_actions
 from export.sources.weights import fit, load_state
 
 CONFIG, DEPLOYMENT = "config.json", "latentloop.toml"
@@ -228,11 +229,12 @@ def read_deployment(path: Path) -> Deployment:
     except msgspec.DecodeError as error:
         raise SourceError(f"{path} is not valid: {error}; docs/export.md has an example") from None
     for key in ("step_s", "frameskip", "horizon", "candidates"):
-        if not getattr(found, key) > 0:
+        if not 0 < getattr(found, key) < math.inf:
             raise SourceError(f"{path} has {key} {getattr(found, key)} and it must be above 0: correct it")
     for axis in found.actions:
-        if not (axis.low < axis.high and axis.std > 0):
-            raise SourceError(f"{path}: action {axis.name!r} needs low below high and std above 0: correct it")
+        if not (0 < axis.std < math.inf and math.isfinite(axis.mean)):
+            raise SourceError(f"{path}: action {axis.name!r} has mean {axis.mean} and std {axis.std}: std must be above 0")
+    check_actions(path, [Action(axis.name, axis.unit, axis.low, axis.high) for axis in found.actions])
     return found
 
 

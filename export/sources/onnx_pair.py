@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import Action, LatentShape, Part, Picture, TensorSignature, Timing
 from export.onnx_cleaning import OPSET, clean
-from export.sources.source import Source, SourceError
+from export.sources.source import Source, SourceError, check_actions
 from export.unroll import Chain
 
 SCHEMA = "docs/export.md has an example"
@@ -120,6 +120,9 @@ def read_signature(path: Path) -> Signature:
         raise SourceError(f"{path} has latent.grid {grid}, which does not make latent.tokens {latent.tokens}: correct it")
     if not all(s > 0 for s in signature.normalisation.std):
         raise SourceError(f"{path} has normalisation.std {list(signature.normalisation.std)} and all must be above 0: correct it")
+    check_actions(path, signature.actions)
+    if signature.plans is not None and not (signature.plans.candidates > 0 and signature.plans.horizon > 0):
+        raise SourceError(f"{path}: plans.candidates and plans.horizon must be above 0: correct them")
     together = {"actions": bool(signature.actions), "rollout": signature.rollout is not None, "plans": signature.plans is not None}
     if len(set(together.values())) != 1:
         lacking = ", ".join(key for key, there in together.items() if not there)

@@ -6,8 +6,10 @@ normalisation inside, actions in -1 .. 1), and what the manifest has to say abou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -23,6 +25,17 @@ Feed = dict[str, NDArray[Any]]
 
 class SourceError(UserError):
     """The checkpoint cannot be used; one sentence: which file and key, what is wrong, what to do."""
+
+
+def check_actions(path: Path, actions: Sequence[Action]) -> None:
+    """Raises SourceError if an axis has no range or two share a name. path: the file that describes them."""
+    for action in actions:
+        if not (action.low < action.high and math.isfinite(action.high - action.low)):
+            limits = f"low {action.low} and high {action.high}"
+            raise SourceError(f"{path}: action {action.name!r} has {limits}, and low must be below high: correct it")
+    names = [action.name for action in actions]
+    if len(set(names)) != len(names):
+        raise SourceError(f"{path}: two actions share a name in {', '.join(names)}: rename one")
 
 
 @dataclass(frozen=True)

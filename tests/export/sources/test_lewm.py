@@ -244,7 +244,8 @@ def describe(text):
         (describe("step = 1"), "latentloop.toml is not valid: .*`step`"),
         (describe("step_s = 0"), "step_s 0.0 and it must be above 0"),
         (describe("frameskip = 4"), "frameskip is 4"),
-        (describe('actions = [{name = "x", unit = "m", low = 1, high = 1}]'), "action 'x' needs low below high"),
+        (describe('actions = [{name = "x", unit = "m", low = 1, high = 1}]'), "action 'x' has low 1.0 and high 1.0"),
+        (describe('actions = [{name = "x", unit = "m", low = 0, high = 1, std = 0}]'), "std must be above 0"),
         (describe('actions = [{name = "x", unit = "m", low = 0, high = 1}]'), "describes 1 actions and the model has 2"),
     ],
 )

@@ -122,6 +122,7 @@ def remove(path):
         (edit("height = 16", "height = 32"), r"encoder.onnx takes 'pixels' \[1, 3, 16, 24\]"),
         (edit("context = 2", "context = 3"), r"predictor.onnx takes 'context' \[1, 2, 16\]"),
         (edit('name = "pair"', 'name = "pair"\nactions = [{name = "a", unit = "", low = 0, high = 1}]'), "lacks rollout, plans"),
+        (edit('name = "pair"', 'name = "pair"\nactions = [{name = "a", unit = "", low = 1, high = 0}]'), "low must be below high"),
         (truncate, "encoder.onnx is no whole ONNX model"),
         (make_nan, "predictor.onnx has 'w' with values that are not finite"),
         (use_foreign, "uses operators of com.example"),
