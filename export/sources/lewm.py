@@ -2,7 +2,7 @@
 
 The checkpoint does not say how long a step is, what its actions are called or how they were scaled for training. That
 stands in a file ``latentloop.toml`` beside it (docs/export.md); without one, steps of 0.5 s and actions in standard
-deviations are assumed, and the bundle says so. Unverified: that published models flatten a block of actions step by step.
+deviations are assumed, and the bundle says so.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ An encoder (a Vision Transformer in Hugging Face's names, whose class token is t
 actions, and a predictor of AdaLN-zero blocks over a window of frames; one latent per frame. The plain definition: what
 deployment rearranges is in lewm_graphs, and is held against this one.
 
-Known from code that loads the published checkpoints: the 303 names and their shapes. Unverified, because no published
-checkpoint was at hand: that the numbers come out the same as in the original.
+Names, shapes and numbers equal those of stable-worldmodel 0.1.1 with transformers 4.49 and 5.24 on random weights
+(tests/export/sources/test_lewm_original.py). Unverified: a published checkpoint, because none was at hand.
 """
 
 from __future__ import annotations
