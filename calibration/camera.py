@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import msgspec
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         )
     solution = solve(views.found, views.size, board=board.label, made_from=source.label, progress=progress)
     progress("")
+    filled_matrix(solution.intrinsics.lens)  # what the runtime would refuse is not kept
     solution.intrinsics.save(args.out)
     if Intrinsics.load(args.out) != solution.intrinsics:
         raise UserError(f"{args.out} does not hold what was written to it: check the disk")
@@ -101,8 +103,8 @@ def gather(source: Source, text: str, board: Board, progress: Callable[[str], No
     """The views of a source. Raises UserError."""
     if source.kind is Kind.FOLDER:
         return from_folder(Path(source.target), board, progress)
-    speed = "real" if source.live else "max"
-    return source_views(source, lambda: open_camera(text, clock=MonotonicClock(), speed=speed), board, progress)  # type: ignore[arg-type]
+    speed: Literal["real", "max"] = "real" if source.live else "max"
+    return source_views(source, lambda: open_camera(text, clock=MonotonicClock(), speed=speed), board, progress)
 
 
 def _report(views: Views, solution: Solution, out: Path) -> str:

@@ -95,7 +95,7 @@ def from_live(camera: Camera, board: Board, progress: Progress, now_s: Callable[
             wanted = coverage(list(views.found.values()), rough_lens(*views.size)).wanted
             if len(views.found) < ENOUGH_VIEWS:
                 wanted.append(f"{ENOUGH_VIEWS - len(views.found)} more views")
-            progress(f"{len(views.found)} views{', one more' if new else ''}; still wanted: {'; '.join(wanted) or 'nothing'}")
+            progress(f"views: {len(views.found)}{', one more' if new else ''}; still wanted: {'; '.join(wanted) or 'nothing'}")
             if not wanted or len(views.found) >= MOST_VIEWS or now_s() - began_s > LIVE_LIMIT_S:
                 break
     return views

@@ -158,7 +158,7 @@ class Lens:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same lens, whenever and from whatever it was measured."""
+        """Changes with every number that moves a pixel, and with nothing else."""
         numbers = np.array([self.width, self.height, *self.matrix.ravel(), *self.distortion], dtype="<f8")
         return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
 

@@ -13,6 +13,11 @@ import numpy as np
 from edge.intrinsics import Intrinsics, IntrinsicsError, Lens, Matrix, scaled_matrix
 from edge.messages import Pixels
 
+GRID = 48
+"""Points across and down at which a lens is checked."""
+LEAST_SEEN = 0.25
+"""A straight picture that shows less than this share of the camera's picture is no use."""
+
 
 class Undistortion:
     """From a camera's picture to the model's, straight. Maps are computed once, here; one thread uses it.
@@ -54,6 +59,19 @@ class Undistortion:
 
 def filled_matrix(lens: Lens) -> Matrix:
     """float64 (3, 3): the camera matrix of the straight picture of the lens's own size that is filled everywhere and shows
-    most."""
+    most. Raises IntrinsicsError if there is none, because the polynomial of the distortion turns back inside the picture: what
+    it says beyond the corners it was fitted to is a guess."""
     matrix, _ = cv2.getOptimalNewCameraMatrix(lens.matrix, lens.distortion, (lens.width, lens.height), 0.0)
-    return np.asarray(matrix, np.float64)
+    filled = np.asarray(matrix, np.float64)
+    coarse = scaled_matrix(filled, GRID / lens.width, GRID / lens.height)
+    across, down = cv2.initUndistortRectifyMap(
+        lens.matrix, lens.distortion, np.eye(3), coarse, (GRID, GRID), cv2.CV_32FC1
+    )  # where each point of the straight picture is taken from
+    ordered = bool((np.diff(across, axis=1) > 0).all() and (np.diff(down, axis=0) > 0).all())
+    inside = bool(across.min() > -1 and across.max() < lens.width and down.min() > -1 and down.max() < lens.height)
+    if not (ordered and inside and np.ptp(across) > LEAST_SEEN * lens.width and np.ptp(down) > LEAST_SEEN * lens.height):
+        raise IntrinsicsError(
+            "these intrinsics fold the picture near its rim, as no lens does: run 'latentloop calibrate camera' with the board "
+            "shown up to the rim on all sides"
+        )
+    return filled

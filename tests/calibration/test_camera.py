@@ -174,7 +174,7 @@ def test_live_says_what_is_wanted_and_ctrl_c_keeps_what_there_is() -> None:
     shown = [picture(FLAT, POSES[4]), picture(FLAT, POSES[4], 1), picture(FLAT, POSES[0], 2)]
     views = from_live(ShownCamera(shown, interrupted=True), Chessboard(8, 6, SQUARE_MM), lines.append)
     assert (len(views.found), views.near_duplicates, views.looked) == (2, 1, 3)
-    assert lines[0].startswith("1 views, one more; still wanted: the board at the ")
+    assert lines[0].startswith("views: 1, one more; still wanted: the board at the ")
     assert "28 more views" in lines[-1] and "lower right" in lines[-1]
 
 

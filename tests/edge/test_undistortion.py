@@ -88,6 +88,26 @@ def test_without_distortion_it_is_the_area_average() -> None:
     assert error.mean() < 3.0
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("distortion", (-0.35, 0.0, 0.0, 0.0, 0.0)),  # turns back inside the picture
+        ("distortion", (-0.23276, 0.06164, 0.0, 0.0, -1.0)),
+        ("distortion", (-0.23276, 0.06164, 0.5, 0.0, 0.0)),
+        ("distortion", (100.0, 0.0, 0.0, 0.0, 0.0)),  # would show a spot of the picture
+        ("fx", 1.0),
+    ],
+)
+def test_numbers_that_no_lens_has_are_refused(key: str, value: object) -> None:
+    with pytest.raises(IntrinsicsError, match="fold the picture"):
+        Undistortion(msgspec.structs.replace(GOPRO, **{key: value}), (1280, 960), (64, 64))
+
+
+@pytest.mark.parametrize("k1", [-0.1, 0.0, 0.1, 0.4])
+def test_barrel_pincushion_and_none_are_lenses(k1: float) -> None:
+    Undistortion(msgspec.structs.replace(GOPRO, fx=1000.0, fy=1000.0, distortion=(k1, 0.0, 0.0, 0.0, 0.0)), (640, 480), (64, 64))
+
+
 def test_the_same_shape_fits_at_every_size_and_another_does_not() -> None:
     Undistortion(GOPRO, (320, 240), (64, 64))
     with pytest.raises(IntrinsicsError, match=r"pictures of 1280x720 do not fit .* measured at 1280x960: set the camera"):
