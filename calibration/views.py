@@ -28,7 +28,7 @@ MOST_VIEWS = 100
 """Of a video or a live camera; more would take minutes to solve and add nothing."""
 LIVE_LIMIT_S = 600.0
 PATIENCE_S = 60.0
-KEPT_BLIND = 24
+KEPT_BLIND = 8
 """Pictures without a board that are kept, to say why."""
 
 
@@ -36,8 +36,8 @@ KEPT_BLIND = 24
 class Views:
     """What has been gathered. found: by name, in order. size: width and height, (0, 0) before the first picture. looked:
     pictures searched. without: names of those without the board. near_duplicates: boards too near to one already seen.
-    blind: some pictures without the board.
-    example: the picture whose board is largest, most_area: how large that is in square pixels."""
+    blind: some pictures without the board. example: the picture whose board is largest. most_area: of that board, square
+    pixels."""
 
     found: dict[str, Corners] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
