@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
@@ -23,6 +24,8 @@ from export.compare import compare
 from export.feeds import babbled_plans, encode, rollout_feeds, run, window_feed
 from export.frames import Footage
 from export.gate import Failure, failures, worst_layers
+from export.lint.rules import lint
+from export.lint.target import TARGETS
 from export.quantize.model import quantize_model
 from export.quantize.pipeline import Quantized
 from export.sources.source import Feed, Source
@@ -113,6 +116,7 @@ def export_bundle(
     report["predictor"] |= growth_report(compared.exact, compared.quantized)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
+    report["lint"] = _linted(quantized, say)
     report["verified_on"] = f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
     watch.lap("verification")
 
@@ -148,6 +152,19 @@ def _actions(pictures: Any, source: Source, seed: int) -> Floats:
     """Footage does not tell what was commanded: babbling, (E, T, A)."""
     rng = np.random.default_rng(seed)
     return babbled_plans(rng, pictures.shape[0], pictures.shape[1], len(source.actions))
+
+
+def _linted(quantized: Mapping[Part, Quantized], say: Say) -> dict[str, list[str]]:
+    """By target, what TensorRT would refuse or get wrong. Told and kept, no reason to stop: a CPU may run it all the same."""
+    found: dict[str, list[str]] = {name: [] for name in TARGETS}
+    for part, graph in quantized.items():
+        model = onnx.load_from_string(graph.model)
+        for name, target in TARGETS.items():
+            for finding in lint(model, target):
+                if finding.effect != "costly":
+                    found[name].append(f"{part}: {finding}")
+                    say(f"{name} will not run it: {found[name][-1]}")
+    return found
 
 
 def _samples(source: Source, exact: Mapping[Part, Engine], footage: Footage, actions: Floats) -> dict[Part, list[Feed]]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from edge.bundle import load
+from export import pipeline
 from export.commands import main
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
@@ -38,6 +42,7 @@ def test_an_ordinary_model_passes_and_all_its_gemms_are_integers(tmp_path, frame
     assert report["linears_quantized"] == {"encoder": 2, "predictor": 1, "rollout": 1}
     if platform.machine() == "x86_64":
         assert report["integer_gemms"] == report["linears_quantized"]
+    assert report["lint"] == {"jetpack6": [], "jetpack7": []}
     assert report["planner"]["rank_correlation"] >= 0.99
     assert 0.0 < report["encoder"]["relative_error"] < 0.05 and report["encoder"]["share_of_variance"] > 0.0
     assert 0.0 < report["predictor"]["relative_error_at_1"] < 0.05 and "relative_error_at_3" in report["predictor"]
@@ -104,3 +109,14 @@ def test_every_limit_holds_from_both_sides(limit: Limit):
     for value in (edge + outward, float("nan")):
         (failure,) = failures({limit.section: {limit.figure: value}})
         assert failure.limit == limit and limit.figure.replace("_", " ") in failure.sentence
+
+
+def test_what_tensorrt_will_not_run_is_told_and_kept():
+    square = helper.make_tensor_value_info("square", onnx.TensorProto.FLOAT, (1, 3, 3))
+    volume = helper.make_tensor_value_info("volume", onnx.TensorProto.FLOAT, (1,))
+    graph = helper.make_graph([helper.make_node("Det", ["square"], ["volume"], "how_large")], "g", [square], [volume])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    said: list[str] = []
+    found = pipeline._linted({"encoder": SimpleNamespace(model=model.SerializeToString())}, said.append)
+    assert ["encoder" in line and "Det" in line for line in found["jetpack6"]] == [True]
+    assert [line.split()[0] for line in said] == ["jetpack6", "jetpack7"]
