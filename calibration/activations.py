@@ -5,7 +5,7 @@ The result is a :class:`ScaleTable`, kept as JSON so that a person can read and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ BINS = 2048
 LEVELS = 127
 """Symmetric int8: -127 to 127 for values, as the scale is amax / 127."""
 Method = Literal["max", "percentile", "mse"]
+NO_DATA = "there was no calibration data: give at least one batch"
+NOT_FINITE = "an activation is not a finite number: check the checkpoint and the pictures"
 
 
 class CalibrationError(UserError):
@@ -84,7 +86,7 @@ class MagnitudeHistogram:
         """Count values. Raises CalibrationError if one is not a finite number."""
         low, high = float(values.min()), float(values.max())
         if not np.isfinite(high - low):
-            raise CalibrationError("an activation is not a finite number: check the checkpoint and the pictures")
+            raise CalibrationError(NOT_FINITE)
         self.low, self.high = min(self.low, low), max(self.high, high)
         top = max(-self.low, self.high, 2.0**-40)
         if self.limit == 0.0:
@@ -133,15 +135,45 @@ def measure_ranges(
     model: ONNX bytes in which all of ``tensors`` are outputs. progress: called with the number of batches done.
     Blocks until the batches are used up. Raises CalibrationError.
     """
+    histograms = {name: MagnitudeHistogram() for name in tensors}
+    for done, seen in enumerate(_watch(model, tensors, batches), start=1):
+        for name, values in seen.items():
+            histograms[name].add(values)
+        progress(done)
+    if tensors and not histograms[tensors[0]].counts.any():
+        raise CalibrationError(NO_DATA)
+    return ScaleTable(method, made_from, {n: h.range(method, percentile) for n, h in histograms.items()})
+
+
+def measure_channels(
+    model: bytes,
+    tensors: Sequence[str],
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude in every channel (the last axis, D) of each tensor, float32 (D,). As measure_ranges else.
+    Raises CalibrationError."""
+    peaks: dict[str, NDArray[np.float32]] = {}
+    for done, seen in enumerate(_watch(model, tensors, batches), start=1):
+        for name, values in seen.items():
+            peak = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+            if not np.isfinite(peak).all():
+                raise CalibrationError(NOT_FINITE)
+            peaks[name] = np.maximum(peaks.get(name, peak), peak)
+        progress(done)
+    if len(peaks) < len(set(tensors)):
+        raise CalibrationError(NO_DATA)
+    return peaks
+
+
+def _watch(
+    model: bytes, tensors: Sequence[str], batches: Iterable[Mapping[str, NDArray[Any]]]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """What the tensors hold, batch by batch."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    histograms = {name: MagnitudeHistogram() for name in tensors}
-    for done, batch in enumerate(batches, start=1):
-        for name, values in zip(tensors, session.run(list(tensors), dict(batch)), strict=True):
-            histograms[name].add(values)
-        progress(done)
-    if tensors and not histograms[tensors[0]].counts.any():
-        raise CalibrationError("there was no calibration data: give at least one batch")
-    return ScaleTable(method, made_from, {n: h.range(method, percentile) for n, h in histograms.items()})
+    for batch in batches:
+        yield dict(zip(tensors, session.run(list(tensors), dict(batch)), strict=True))

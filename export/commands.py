@@ -71,6 +71,12 @@ def _add(
         metavar="LAYER",
         help="leave layers whose name ends so in float (may be repeated)",
     )
+    parser.add_argument(
+        "--no-smooth",
+        dest="smoothing",
+        action="store_false",
+        help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
+    )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
@@ -115,6 +121,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         footage,
         args.out,
         keep_float=tuple(args.keep_float),
+        smoothing=args.smoothing,
         with_fp32=args.fp32,
         say=progress.say,
         progress=progress.count,

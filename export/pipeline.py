@@ -1,7 +1,7 @@
 """From a source and footage to a bundle that was shown to be faithful, or to the reasons why there is none.
 
-FP32 graphs -> activation ranges on real frames, the predictor's on its own rollouts -> Q/DQ -> comparison on footage that
-calibration has not seen -> gate -> bundle.
+FP32 graphs -> outlier channels folded into weights -> activation ranges on real frames, the predictor's on its own
+rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate -> bundle.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ def export_bundle(
     out: Path,
     *,
     keep_float: tuple[str, ...] = (),
+    smoothing: bool = True,
     with_fp32: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda done, total: None,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
+    smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
     with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
     keep_float = (*source.keep_float, *keep_float)
@@ -95,6 +97,7 @@ def export_bundle(
         plan_count=CALIBRATION_PLANS,
         made_from=footage.label,
         keep_float=keep_float,
+        smoothing=smoothing,
         say=say,
         progress=progress,
     )
@@ -115,6 +118,8 @@ def export_bundle(
     report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
     report["predictor"] |= growth_report(compared.exact, compared.quantized)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
+    if smoothing:
+        report["norms_folded"] = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
     report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
     report["lint"] = _linted(quantized, say)
     report["verified_on"] = f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
@@ -123,7 +128,7 @@ def export_bundle(
     failed = failures(report)
     if failed:
         say("finding the layers to blame")
-        blame = _blame(source, quantized, samples, failed, progress)
+        blame = _blame(quantized, samples, failed, progress)
         watch.lap("blame")
         return Outcome(report, failed, None, blame, watch.laps)
     manifest = Manifest(
@@ -212,16 +217,15 @@ def _goal(source: Source, latents: Floats) -> GoalCost | None:
 
 
 def _blame(
-    source: Source,
     quantized: Mapping[Part, Quantized],
     samples: Mapping[Part, list[Feed]],
     failed: list[Failure],
     progress: Progress,
 ) -> dict[str, list[tuple[str, float]]]:
     blame: dict[str, list[tuple[str, float]]] = {}
-    for part, graph in source.graphs.items():
+    for part in quantized:
         if any(failure.limit.part == part and failure.limit.section != "parity" for failure in failed):
-            blame[part] = worst_layers(graph, quantized[part].table, samples[part], progress=progress)
+            blame[part] = worst_layers(quantized[part].fp32, quantized[part].table, samples[part], progress=progress)
     return blame
 
 

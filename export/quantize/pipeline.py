@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 from calibration.activations import Method, ScaleTable, measure_ranges
 from export.quantize.linears import find_linears, with_outputs
 from export.quantize.qdq import write_qdq
+from export.quantize.smooth import Smoothed
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A master graph, the scales that are in it, and how many Linears carry them."""
+    """A master graph, the scales that are in it, and how many Linears carry them. fp32: the graph that they are scales
+    of. smoothed: what was folded into it before, None where nothing was tried."""
 
     model: bytes
     table: ScaleTable
     linears: int
+    fp32: onnx.ModelProto
+    smoothed: Smoothed | None = None
 
 
 def quantize(
@@ -38,4 +42,4 @@ def quantize(
     watched = list(dict.fromkeys(linear.activation for linear in linears))
     observed = with_outputs(model, watched).SerializeToString()
     table = measure_ranges(observed, watched, batches, made_from=made_from, method=method, progress=progress)
-    return Quantized(write_qdq(model, table, linears).SerializeToString(), table, len(linears))
+    return Quantized(write_qdq(model, table, linears).SerializeToString(), table, len(linears), model)

@@ -56,9 +56,12 @@ def save(path: Path, nodes, inputs, output, constants, opset=19) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path))
 
 
-def write_pair(folder: Path, *, robot: bool = False, outlier: float = 1.0, batch: int | str = 1, opset: int = 17) -> Path:
+def write_pair(
+    folder: Path, *, robot: bool = False, outlier: float = 1.0, norm: bool = False, batch: int | str = 1, opset: int = 17
+) -> Path:
     """An encoder that takes normalised floats, a predictor that takes latents without the token axis. outlier: how much
-    larger one channel between the encoder's layers is than the others, at no cost in FP32. Returns the signature."""
+    larger one channel between the encoder's layers is than the others, at no cost in FP32. norm: a LayerNormalization
+    makes it so. Returns the signature."""
     rng = np.random.default_rng(1)
 
     def linear(k: int, n: int):
@@ -73,7 +76,7 @@ def write_pair(folder: Path, *, robot: bool = False, outlier: float = 1.0, batch
             helper.make_node("Flatten", ["pixels"], ["flat"], "flatten"),
             helper.make_node("Gemm", ["flat", "w1", "first.bias"], ["hidden"], "first"),
             helper.make_node("Relu", ["hidden"], ["positive"], "relu"),
-            helper.make_node("Mul", ["positive", "gains"], ["scaled"], "scale"),
+            helper.make_node("LayerNormalization" if norm else "Mul", ["positive", "gains"], ["scaled"], "scale"),
             helper.make_node("Gemm", ["scaled", "w2", "second.bias"], ["z"], "second"),
         ],
         {"pixels": (batch, 3, 16, 24)},

@@ -1,0 +1,177 @@
+"""SmoothQuant (Xiao et al. 2023, arXiv 2211.10438): move outlier channels from activations into weights, before quantization.
+
+A LayerNormalization that feeds only Linears can give channel j divided by s_j if the Linears' rows j are multiplied by it:
+the same function in FP32, and no channel is left so large that one scale for all leaves its neighbours nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from calibration.activations import measure_channels
+from export.onnx_cleaning import drop_unused_constants
+from export.quantize.linears import with_outputs
+
+ALPHA = 0.5
+"""How much of the outliers the weights take over: 0 nothing, 1 all."""
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """model: the same function in FP32. folded: names of the norms that were. left: why others were not, by name."""
+
+    model: onnx.ModelProto
+    folded: tuple[str, ...]
+    left: dict[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """For people: how many were folded, and why others were not."""
+        reasons = "".join(f", {count} left alone ({why})" for why, count in Counter(self.left.values()).items())
+        return f"{len(self.folded)} norms folded{reasons}"
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Norms and the weights of the Linears behind them that take one s together, as in an unrolled graph, whose steps
+    share weights. weights: name -> axis of the input channels."""
+
+    norms: list[onnx.NodeProto]
+    weights: dict[str, int]
+
+
+def smooth(
+    model: onnx.ModelProto,
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    alpha: float = ALPHA,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Smoothed:
+    """Fold s_j = max|x_j|^alpha / max|W_j|^(1 - alpha) into every norm that can take it; 1 where either maximum is 0.
+
+    batches: calibration inputs by name; not touched if there is nothing to fold. The graph has no control flow. Blocks
+    until they are used up. Raises CalibrationError.
+    """
+    groups, left = _groups(model)
+    watched = [norm.output[0] for group in groups for norm in group.norms]
+    peaks: dict[str, NDArray[np.float32]] = {}
+    if watched:
+        peaks = measure_channels(with_outputs(model, watched).SerializeToString(), watched, batches, progress=progress)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    nodes = {node.output[0]: node for node in copy.graph.node}
+    for group in groups:
+        weights = {name: numpy_helper.to_array(constants[name]) for name in group.weights}
+        rows = [np.abs(weights[name]).max(axis=1 - axis) for name, axis in group.weights.items()]
+        s = factors(np.max([peaks[norm.output[0]] for norm in group.norms], axis=0), np.max(rows, axis=0), alpha)
+        for name, axis in group.weights.items():
+            scaled = weights[name] * (s[:, None] if axis == 0 else s)
+            constants[name].CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), name))
+        for norm in (nodes[norm.output[0]] for norm in group.norms):
+            for place, name in enumerate(norm.input[1:], start=1):
+                if not name:
+                    continue
+                # A new constant, as norms elsewhere may read the old one.
+                new = f"{name}_smoothed_for_{next(iter(group.weights))}"
+                if new not in constants:
+                    divided = (numpy_helper.to_array(constants[name]) / s).astype(np.float32)
+                    copy.graph.initializer.append(numpy_helper.from_array(divided, new))
+                    constants[new] = copy.graph.initializer[-1]
+                norm.input[place] = new
+    drop_unused_constants(copy.graph)
+    folded = tuple(_name(norm) for group in groups for norm in group.norms)
+    return Smoothed(copy, folded, left)
+
+
+def factors(activation: NDArray[np.float32], weight: NDArray[np.float32], alpha: float) -> NDArray[np.float64]:
+    """s by channel, (K,): equation 4 of the paper. activation, weight: largest magnitudes, (K,). 1 where one of them is 0."""
+    x, w = activation.astype(np.float64), weight.astype(np.float64)
+    alive = (x > 0) & (w > 0)
+    return np.where(alive, np.where(alive, x, 1.0) ** alpha / np.where(alive, w, 1.0) ** (1.0 - alpha), 1.0)
+
+
+def _groups(model: onnx.ModelProto) -> tuple[list[_Group], dict[str, str]]:
+    """What can be folded, and the norms that cannot with the reason."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    given = {value.name for value in graph.output}
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    left: dict[str, str] = {}
+    behind: dict[str, dict[str, int]] = {}  # by output of the norm: the weights of the Linears that read it
+    for norm in norms:
+        reason, weights = _weights_behind(norm, readers[norm.output[0]], constants)
+        if norm.output[0] in given:
+            reason = "is an output of the graph"
+        if reason:
+            left[norm.output[0]] = reason
+        else:
+            behind[norm.output[0]] = weights
+
+    # Norms that share a weight go together; a weight that anything else reads as well stays as it is, and so do they.
+    groups: list[_Group] = []
+    for norm in norms:
+        if norm.output[0] not in behind:
+            continue
+        joined, weights = [norm], dict(behind[norm.output[0]])
+        for group in [group for group in groups if group.weights.keys() & weights.keys()]:
+            groups.remove(group)
+            joined, weights = [*group.norms, *joined], group.weights | weights
+        groups.append(_Group(joined, weights))
+    whole: list[_Group] = []
+    for group in groups:
+        outputs = {norm.output[0] for norm in group.norms}
+        reading = [node for name in group.weights for node in readers[name]]
+        alike = all(node.input[0] in outputs and _weight_axis(node) == group.weights[node.input[1]] for node in reading)
+        if alike and not given & group.weights.keys():
+            whole.append(group)
+        else:
+            left |= dict.fromkeys(outputs, "shares a weight with another reader")
+    named = {norm.output[0]: _name(norm) for norm in norms}
+    return whole, {named[output]: reason for output, reason in left.items()}
+
+
+def _weights_behind(
+    norm: onnx.NodeProto, readers: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
+) -> tuple[str, dict[str, int]]:
+    """The weights of the Linears that read a norm, with their axis of input channels; or why it cannot be folded."""
+    affine = [name for name in norm.input[1:] if name]
+    if not affine or any(name not in constants or len(constants[name].dims) != 1 for name in affine):
+        return "has no constant scale and bias", {}
+    width = constants[affine[0]].dims[0]
+    weights: dict[str, int] = {}
+    for reader in readers:
+        axis = _weight_axis(reader)
+        weight = constants.get(reader.input[1]) if axis is not None else None
+        if axis is None or weight is None or list(reader.input).count(norm.output[0]) != 1 or reader.input[0] != norm.output[0]:
+            return f"is read by {reader.op_type}", {}
+        if len(weight.dims) != 2 or weight.data_type != onnx.TensorProto.FLOAT or weight.dims[axis] != width:
+            return "feeds a weight that is no float32 matrix", {}
+        weights[weight.name] = axis
+    return ("", weights) if weights else ("is read by nothing", {})
+
+
+def _weight_axis(node: onnx.NodeProto) -> int | None:
+    """Axis of the input channels in the second input of a Linear; None for other nodes."""
+    if node.op_type == "MatMul":
+        return 0
+    settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type != "Gemm" or settings.get("transA", 0):
+        return None
+    return 1 if settings.get("transB", 0) else 0
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or node.output[0]

@@ -1,0 +1,266 @@
+"""SmoothQuant: the same function in FP32 whatever is folded, and INT8 that outlier channels no longer ruin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from calibration.activations import CalibrationError
+from edge.bundle import load
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from export.commands import main
+from export.feeds import run
+from export.quantize.pipeline import quantize
+from export.quantize.smooth import factors, smooth
+from tests.export.sources.pair import write_pair, write_pictures
+
+S, D = 6, 64
+OUTLIERS = {3: 300.0, 17: -120.0, 40: 200.0, 63: 80.0}
+"""Scales of a norm that are so much larger than their neighbours' that one step for all leaves those nothing."""
+Constants = dict[str, np.ndarray]
+
+
+def graph(nodes: Sequence[onnx.NodeProto], constants: Constants, width: int, outputs: dict[str, int]) -> onnx.ModelProto:
+    """x (S, width) -> outputs (S, their width)."""
+
+    def value(name: str, size: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, (S, size))
+
+    stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    made = helper.make_graph(nodes, "g", [value("x", width)], [value(n, s) for n, s in outputs.items()], stored)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def norm(x: str, y: str, *affine: str) -> onnx.NodeProto:
+    return helper.make_node("LayerNormalization", [x, *affine], [y], f"norm_{y}")
+
+
+def matmul(x: str, w: str, y: str) -> onnx.NodeProto:
+    return helper.make_node("MatMul", [x, w], [y], f"linear_{y}")
+
+
+def affine(rng: np.random.Generator, width: int) -> Constants:
+    return {"scale": rng.normal(1.0, 0.2, width).astype(np.float32), "bias": rng.normal(0, 0.2, width).astype(np.float32)}
+
+
+def weight(rng: np.random.Generator, k: int, n: int) -> np.ndarray:
+    return (rng.normal(size=(k, n)) / np.sqrt(k)).astype(np.float32)
+
+
+def batches(seed: int, count: int, width: int = D) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.normal(size=(S, width)).astype(np.float32)} for _ in range(count)]
+
+
+def outputs(model: onnx.ModelProto | bytes, feeds: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    engine = OnnxRuntimeEngine(data, "a test")
+    return np.stack([run(engine, feed) for feed in feeds])
+
+
+def error(found: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
+def block() -> onnx.ModelProto:
+    """A residual block of two Linears behind one norm with OUTLIERS, which its weights undo: nothing is lost in FP32."""
+    rng = np.random.default_rng(0)
+    constants = affine(rng, D) | {"up": weight(rng, D, 2 * D), "gate": weight(rng, D, 2 * D), "down": weight(rng, 2 * D, D)}
+    for channel, size in OUTLIERS.items():
+        constants["scale"][channel] *= size
+        constants["bias"][channel] *= size
+        constants["up"][channel] /= size
+        constants["gate"][channel] /= size
+    nodes = [
+        norm("x", "normed", "scale", "bias"),
+        matmul("normed", "up", "risen"),
+        matmul("normed", "gate", "gates"),
+        helper.make_node("Sigmoid", ["gates"], ["open"], "sigmoid"),
+        helper.make_node("Mul", ["risen", "open"], ["gated"], "gating"),
+        matmul("gated", "down", "y"),
+    ]
+    return graph(nodes, constants, D, {"y": D})
+
+
+def test_outlier_channels_cost_a_tenth_or_less_once_they_are_smoothed():
+    """The figure of docs/export.md."""
+    seen, fresh = batches(1, 16), batches(2, 16)
+    model = block()
+    smoothed = smooth(model, seen)
+    assert smoothed.folded == ("norm_normed",) and smoothed.left == {}
+    exact = outputs(model, fresh)
+    assert error(outputs(smoothed.model, fresh), exact) <= 1e-5
+    before = error(outputs(quantize(model, seen, made_from="a test").model, fresh), exact)
+    after = error(outputs(quantize(smoothed.model, seen, made_from="a test").model, fresh), exact)
+    print(f"relative error {before:.4f} without and {after:.4f} with smoothing: {before / after:.0f} times less")
+    assert after <= 0.02 and before >= 10 * after
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 40),
+    widths=st.lists(st.tuples(st.integers(1, 40), st.sampled_from(["MatMul", "Gemm", "Gemm transposed"])), min_size=1, max_size=3),
+    biased=st.booleans(),
+    spread=st.floats(0.0, 4.0),
+    dead=st.booleans(),
+    alpha=st.floats(0.0, 1.0),
+)
+def test_folding_never_changes_the_function(seed, k, widths, biased, spread, dead, alpha):
+    """spread: scales of the norm and rows of the weights reach from 10^-spread to 10^spread, each on its own."""
+    rng = np.random.default_rng(seed)
+
+    def gains() -> np.ndarray:
+        return (10.0 ** rng.uniform(-spread, spread, k)).astype(np.float32)
+
+    constants = affine(rng, k)
+    constants["scale"] *= gains()
+    constants["bias"] *= gains()
+    if dead:
+        constants["scale"][0] = constants["bias"][0] = 0.0
+    nodes = [norm("x", "normed", "scale", *(["bias"] if biased else []))]
+    for place, (n, kind) in enumerate(widths):
+        name, y = f"w{place}", f"y{place}"
+        constants[name] = weight(rng, k, n) * gains()[:, None]
+        settings = {"transB": 1} if kind == "Gemm transposed" else {}
+        if settings:
+            constants[name] = np.ascontiguousarray(constants[name].T)
+        nodes.append(helper.make_node(kind.split()[0], ["normed", name], [y], y, **settings))
+    ys = [f"y{place}" for place in range(len(widths))]
+    nodes.append(helper.make_node("Concat", ys, ["y"], "join", axis=1))
+    model = graph(nodes, constants, k, {"y": sum(n for n, _ in widths)})
+    feeds = batches(seed, 3, k)
+    smoothed = smooth(model, feeds[:1], alpha=alpha)
+    assert smoothed.folded == ("norm_normed",)
+    exact = outputs(model, feeds)
+    assert np.linalg.norm(outputs(smoothed.model, feeds) - exact) <= 1e-4 * np.linalg.norm(exact)
+
+
+def test_the_factors_are_those_of_the_paper_and_1_where_a_channel_is_dead():
+    x, w = np.array([100.0, 0.0, 4.0, 9.0], np.float32), np.array([0.01, 1.0, 0.0, 1.0], np.float32)
+    np.testing.assert_allclose(factors(x, w, 0.5), [100.0, 1.0, 1.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(factors(x, w, 1.0), [100.0, 1.0, 1.0, 9.0], rtol=1e-6)
+
+
+def test_after_folding_activations_and_weights_have_the_same_peaks():
+    model, seen = block(), batches(1, 8)
+    folded = smooth(model, seen).model
+    again = smooth(folded, seen)
+    scales = [next(numpy_helper.to_array(t) for t in m.graph.initializer if "scale" in t.name) for m in (folded, again.model)]
+    np.testing.assert_allclose(scales[0], scales[1], rtol=1e-4)  # balanced: a second folding finds s = 1 everywhere
+
+
+def test_steps_that_share_weights_get_one_factor():
+    """As in an unrolled rollout: the second norm is 50 times larger, and both must go through the same weight."""
+    rng = np.random.default_rng(3)
+    constants = affine(rng, D) | {"w": weight(rng, D, D), "large": np.full(D, 50.0, np.float32)}
+    nodes = [
+        norm("x", "first", "scale", "bias"),
+        matmul("first", "w", "between"),
+        norm("between", "second", "large", "bias"),
+        matmul("second", "w", "y"),
+    ]
+    model = graph(nodes, constants, D, {"y": D})
+    smoothed = smooth(model, batches(1, 4))
+    assert smoothed.folded == ("norm_first", "norm_second")
+    exact = outputs(model, batches(2, 4))
+    assert error(outputs(smoothed.model, batches(2, 4)), exact) <= 1e-5
+
+
+LEFT_ALONE = {
+    "a residual reads it": (
+        [norm("x", "n", "scale", "bias"), matmul("n", "w", "m"), helper.make_node("Add", ["n", "m"], ["y"], "add")],
+        "is read by Add",
+    ),
+    "it is an output": ([norm("x", "n", "scale", "bias"), matmul("n", "w", "y")], "is an output of the graph"),
+    "its scale is computed": (
+        [helper.make_node("Abs", ["scale"], ["made"], "abs"), norm("x", "n", "made", "bias"), matmul("n", "w", "y")],
+        "has no constant scale and bias",
+    ),
+    "its weight has another reader": (
+        [norm("x", "n", "scale"), matmul("n", "w", "m"), matmul("m", "w", "y")],
+        "shares a weight with another reader",
+    ),
+    "it is multiplied with itself": (
+        [
+            norm("x", "n", "scale"),
+            helper.make_node("Transpose", ["n"], ["turned"], "turn", perm=[1, 0]),
+            matmul("n", "turned", "m"),
+            matmul("m", "short", "y"),
+        ],
+        "is read by",
+    ),
+    "it is the bias of a Gemm": (
+        [norm("x", "n", "scale"), helper.make_node("Gemm", ["x", "w", "n"], ["y"], "gemm")],
+        "is read by Gemm",
+    ),
+    "the Gemm turns it": (
+        [
+            norm("x", "n", "scale"),
+            helper.make_node("Gemm", ["n", "short"], ["turned"], "gemm", transA=1),
+            matmul("x", "w", "y"),
+        ],
+        "is read by Gemm",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_ALONE)
+def test_what_cannot_be_folded_is_left_alone_and_said(case):
+    nodes, reason = LEFT_ALONE[case]
+    rng = np.random.default_rng(0)
+    constants = affine(rng, D) | {"w": weight(rng, D, D), "short": weight(rng, S, D)}
+    model = graph(nodes, constants, D, {"y": D} | ({"n": D} if case == "it is an output" else {}))
+    before = {t.name: t.SerializeToString() for t in model.graph.initializer}
+
+    def untouched():
+        raise AssertionError("nothing to fold, yet calibration data was read")
+        yield {}
+
+    smoothed = smooth(model, untouched())
+    assert smoothed.folded == () and list(smoothed.left) == ["norm_n"] and reason in smoothed.left["norm_n"]
+    assert "0 norms folded, 1 left alone" in smoothed.sentence
+    assert smoothed.model.graph.node == model.graph.node
+    assert all(before[t.name] == t.SerializeToString() for t in smoothed.model.graph.initializer)
+
+
+def test_a_norm_elsewhere_keeps_the_scale_that_it_shared():
+    """Exporters store equal scales once: the norm that is left alone must not get the divided ones."""
+    rng = np.random.default_rng(0)
+    constants = affine(rng, D) | {"w": weight(rng, D, D)}
+    nodes = [
+        norm("x", "a", "scale", "bias"),
+        helper.make_node("Add", ["x", "a"], ["b"], "add"),
+        norm("b", "n", "scale", "bias"),
+        matmul("n", "w", "y"),
+    ]
+    model = graph(nodes, constants, D, {"y": D})
+    smoothed = smooth(model, batches(1, 4))
+    assert smoothed.folded == ("norm_n",) and smoothed.left == {"norm_a": "is read by Add"}
+    assert error(outputs(smoothed.model, batches(2, 4)), outputs(model, batches(2, 4))) <= 1e-5
+
+
+@pytest.mark.parametrize("feeds", [[], [{"x": np.full((S, D), np.nan, np.float32)}]], ids=["none", "nan"])
+def test_bad_calibration_data_is_refused(feeds):
+    with pytest.raises(CalibrationError, match=r"no calibration data|not a finite number"):
+        smooth(block(), feeds)
+
+
+def test_the_command_smooths_unless_told_not_to(tmp_path, capsys):
+    """An encoder that INT8 ruins by one channel of a norm passes the gate smoothed, and is refused without."""
+    path = write_pair(tmp_path, outlier=3000.0, norm=True)
+    frames = write_pictures(tmp_path / "frames", 80, (32, 48))
+    asked = ["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]
+    assert main([*asked, "--no-smooth"]) == 1
+    assert "below the gate: encoder cosine" in capsys.readouterr().err and not (tmp_path / "bundle").exists()
+    assert main(asked) == 0
+    assert "smoothing the encoder: 1 norms folded" in capsys.readouterr().err
+    assert load(tmp_path / "bundle").manifest.int8["norms_folded"] == {"encoder": 1, "predictor": 0}
