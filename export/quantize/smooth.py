@@ -107,13 +107,13 @@ def _groups(model: onnx.ModelProto) -> tuple[list[_Group], dict[str, str]]:
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
-    given = {value.name for value in graph.output}
+    returned = {value.name for value in graph.output}
     norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
     left: dict[str, str] = {}
     behind: dict[str, dict[str, int]] = {}  # by output of the norm: the weights of the Linears that read it
     for norm in norms:
         reason, weights = _weights_behind(norm, readers[norm.output[0]], constants)
-        if norm.output[0] in given:
+        if norm.output[0] in returned:
             reason = "is an output of the graph"
         if reason:
             left[norm.output[0]] = reason
@@ -135,7 +135,7 @@ def _groups(model: onnx.ModelProto) -> tuple[list[_Group], dict[str, str]]:
         outputs = {norm.output[0] for norm in group.norms}
         reading = [node for name in group.weights for node in readers[name]]
         alike = all(node.input[0] in outputs and _weight_axis(node) == group.weights[node.input[1]] for node in reading)
-        if alike and not given & group.weights.keys():
+        if alike:
             whole.append(group)
         else:
             left |= dict.fromkeys(outputs, "shares a weight with another reader")

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.activations import CalibrationError
+from calibration.activations import CalibrationError, measure_channels
 from edge.bundle import load
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.commands import main
 from export.feeds import run
+from export.quantize.linears import with_outputs
 from export.quantize.pipeline import quantize
 from export.quantize.smooth import factors, smooth
 from tests.export.sources.pair import write_pair, write_pictures
@@ -154,29 +155,46 @@ def test_the_factors_are_those_of_the_paper_and_1_where_a_channel_is_dead():
     np.testing.assert_allclose(factors(x, w, 1.0), [100.0, 1.0, 1.0, 9.0], rtol=1e-6)
 
 
-def test_after_folding_activations_and_weights_have_the_same_peaks():
+def constant(model: onnx.ModelProto, name: str) -> np.ndarray:
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name.startswith(name))
+    return numpy_helper.to_array(tensor)
+
+
+def test_one_factor_counts_all_linears_behind_a_norm():
+    """The weights that are larger decide, whichever of the two they are in: afterwards activation and weights have the same
+    peaks, channel by channel, which is what alpha 0.5 is for."""
     model, seen = block(), batches(1, 8)
     folded = smooth(model, seen).model
-    again = smooth(folded, seen)
-    scales = [next(numpy_helper.to_array(t) for t in m.graph.initializer if "scale" in t.name) for m in (folded, again.model)]
-    np.testing.assert_allclose(scales[0], scales[1], rtol=1e-4)  # balanced: a second folding finds s = 1 everywhere
+    s = constant(model, "scale") / constant(folded, "scale")
+    rows = np.maximum(*(np.abs(constant(folded, name)).max(axis=1) for name in ("up", "gate")))
+    peaks = measure_channels(with_outputs(model, ["normed"]).SerializeToString(), ["normed"], seen)["normed"]
+    np.testing.assert_allclose(peaks / s, rows, rtol=1e-4)
 
 
 def test_steps_that_share_weights_get_one_factor():
-    """As in an unrolled rollout: the second norm is 50 times larger, and both must go through the same weight."""
+    """As in an unrolled rollout. The second norm is 50 times larger and decides; both go through the same weight."""
     rng = np.random.default_rng(3)
-    constants = affine(rng, D) | {"w": weight(rng, D, D), "large": np.full(D, 50.0, np.float32)}
+    large = {"large": np.full(D, 50.0, np.float32), "aside": np.zeros(D, np.float32)}
+    constants = affine(rng, D) | large | {"w": weight(rng, D, D)}
     nodes = [
         norm("x", "first", "scale", "bias"),
         matmul("first", "w", "between"),
-        norm("between", "second", "large", "bias"),
-        matmul("second", "w", "y"),
+        norm("between", "second", "large", "aside"),
+        matmul("second", "w", "again"),
+        norm("again", "third", "large", "aside"),
+        matmul("third", "w", "y"),
     ]
     model = graph(nodes, constants, D, {"y": D})
-    smoothed = smooth(model, batches(1, 4))
-    assert smoothed.folded == ("norm_first", "norm_second")
+    seen = batches(1, 4)
+    smoothed = smooth(model, seen)
+    assert smoothed.folded == ("norm_first", "norm_second", "norm_third") and smoothed.left == {}
     exact = outputs(model, batches(2, 4))
     assert error(outputs(smoothed.model, batches(2, 4)), exact) <= 1e-5
+    names = ["first", "second", "third"]
+    peaks = measure_channels(with_outputs(model, names).SerializeToString(), names, seen)
+    largest = np.max(list(peaks.values()), axis=0)
+    s = constant(model, "large") / constant(smoothed.model, "large")
+    np.testing.assert_allclose(s, factors(largest, np.abs(constant(model, "w")).max(axis=1), 0.5), rtol=1e-4)
 
 
 LEFT_ALONE = {
@@ -206,6 +224,15 @@ LEFT_ALONE = {
         [norm("x", "n", "scale"), helper.make_node("Gemm", ["x", "w", "n"], ["y"], "gemm")],
         "is read by Gemm",
     ),
+    "its weight is no float32": (
+        [
+            helper.make_node("Cast", ["x"], ["wide"], "widen", to=TensorProto.DOUBLE),
+            norm("wide", "n", "scale64"),
+            matmul("n", "w64", "m"),
+            helper.make_node("Cast", ["m"], ["y"], "narrow", to=TensorProto.FLOAT),
+        ],
+        "feeds a weight that is no float32 matrix",
+    ),
     "the Gemm turns it": (
         [
             norm("x", "n", "scale"),
@@ -222,6 +249,7 @@ def test_what_cannot_be_folded_is_left_alone_and_said(case):
     nodes, reason = LEFT_ALONE[case]
     rng = np.random.default_rng(0)
     constants = affine(rng, D) | {"w": weight(rng, D, D), "short": weight(rng, S, D)}
+    constants |= {f"{name}64": constants[name].astype(np.float64) for name in ("scale", "w")}
     model = graph(nodes, constants, D, {"y": D} | ({"n": D} if case == "it is an output" else {}))
     before = {t.name: t.SerializeToString() for t in model.graph.initializer}
 

@@ -278,6 +278,8 @@ def test_a_small_one_goes_all_the_way_to_a_bundle(tmp_path):
     assert "were not described" in manifest.made_from and manifest.goal.reached_cost > 0
     assert max(manifest.int8["parity"].values()) < 1e-4
     assert manifest.int8["linears_quantized"] == {"encoder": 4, "predictor": 4, "rollout": 8}
+    # Encoder: two norms of the layer and the last. Predictor: those before attention and MLP, and the last; not the modulated.
+    assert manifest.int8["norms_folded"] == {"encoder": 3, "predictor": 3, "rollout": 6}
     if platform.machine() == "x86_64":
         assert manifest.int8["integer_gemms"] == manifest.int8["linears_quantized"]
 
