@@ -15,6 +15,7 @@ from calibration.activations import (
     CalibrationError,
     MagnitudeHistogram,
     ScaleTable,
+    measure_channels,
     measure_ranges,
 )
 
@@ -89,6 +90,9 @@ def test_a_graph_is_watched_batch_by_batch():
     assert seen == [1, 2, 3, 4]
     with pytest.raises(CalibrationError, match="no calibration data"):
         measure_ranges(model.SerializeToString(), ["square"], [], made_from="")
+    falling = ({"x": np.array([3 - i, -1, i], np.float32)} for i in range(4))
+    peaks = measure_channels(model.SerializeToString(), ["square", "y"], falling)
+    assert peaks["square"].tolist() == peaks["y"].tolist() == [9.0, 1.0, 9.0]
 
 
 def test_tables_survive_the_file_and_broken_ones_are_refused(tmp_path):
