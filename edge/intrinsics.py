@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.config import ConfigError, convert
 from edge.errors import UserError
+from edge.whole_file import write_whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -90,25 +88,9 @@ class Intrinsics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def save(self, path: Path) -> None:
         """Write all or nothing: aside, flushed to the disk, renamed. Raises IntrinsicsError."""
-        draft = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                draft = Path(file.name)
-                file.write(self.toml())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.chmod(0o644)
-            draft.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_whole(path, self.toml().encode())
         except OSError as error:
-            if draft is not None:
-                with contextlib.suppress(OSError):
-                    draft.unlink(missing_ok=True)
             raise IntrinsicsError(f"{path} cannot be written ({error.strerror}): choose another place with --out") from None
 
     def toml(self) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from edge.errors import UserError
 from edge.memory.concepts import Concepts, ConceptSnapshot
 from edge.state_folder import state_folder
 from edge.surprise import AlarmCalibration, AlarmRule
+from edge.whole_file import write_whole
 
 FORMAT_VERSION = 2
 OFF_S = 1.0
@@ -96,9 +95,8 @@ class Normal:
             {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         )
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             for name, data in (*contents.items(), (INDEX, msgspec.json.format(msgspec.json.encode(index), indent=1))):
-                _replace(folder / name, data)
+                write_whole(folder / name, data)
         except OSError as error:
             raise NormalError(
                 f"what is normal cannot be written to {folder} ({error.strerror}): choose a writable place with --out"
@@ -160,16 +158,3 @@ def _read_index(folder: Path) -> _Index:
         return msgspec.json.decode(raw, type=_Index)
     except msgspec.DecodeError as error:
         raise NormalError(f"{path} is damaged or of another version ({error}): {_AGAIN}") from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -101,8 +101,8 @@ class Robot:
         defer(self.controller.close)
         self.controller.connect()
 
-        size = (manifest.picture.width, manifest.picture.height)
-        self.camera = Retina(open_camera(_where(base, config.camera.source), clock=clock), size, clock, intrinsics)
+        camera = open_camera(_where(base, config.camera.source), clock=clock)
+        self.camera = Retina(camera, encoder.size, clock, intrinsics)
         defer(self.camera.close)
         self.camera.start()
 

@@ -27,8 +27,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -38,6 +36,7 @@ from numpy.typing import NDArray
 from edge.errors import UserError
 from edge.messages import Floats
 from edge.surprise.scores import places, pool
+from edge.whole_file import write_whole
 
 FORMAT_VERSION = 2
 MIN_FRAMES = 50
@@ -171,17 +170,7 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def save(self, path: Path) -> None:
         """Write as JSON, all or nothing. Raises CalibrationError."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(msgspec.json.encode(self))
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(path)
-            except OSError:
-                Path(name).unlink(missing_ok=True)
-                raise
+            write_whole(path, msgspec.json.encode(self))
         except OSError as error:
             raise CalibrationError(
                 f"the alarm calibration cannot be written to {path} ({error.strerror}): choose a writable place"
