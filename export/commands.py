@@ -169,24 +169,3 @@ class _Progress:
     def clear(self) -> None:
         if self._counting:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m export.commands lewm ...``: the same without an installation."""
-    from edge.errors import UserError
-
-    parser = argparse.ArgumentParser(prog="python -m export.commands", description=__doc__)
-    kinds = parser.add_subparsers(metavar="KIND", required=True)
-    register_lewm(kinds)
-    register_onnx(kinds)
-    args = parser.parse_args(arguments)
-    try:
-        code: int = args.run(args)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

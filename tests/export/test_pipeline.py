@@ -12,8 +12,8 @@ import pytest
 from onnx import helper
 
 from edge.bundle import load
+from edge.cli import main
 from export import pipeline
-from export.commands import main
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
 from export.pipeline import export_bundle, run_length, sentence_of
@@ -80,7 +80,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, frames):
 
 def test_the_command_says_why_and_exits_with_1(tmp_path, frames, capsys):
     path = write_pair(tmp_path, outlier=OUTLIER)
-    assert main(["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 1
+    assert main(["export", "onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 1
     said = capsys.readouterr()
     assert "below the gate: encoder cosine" in said.err and "second (" in said.err and said.out == ""
     assert not (tmp_path / "bundle").exists()
@@ -90,13 +90,13 @@ def test_a_folder_of_something_else_is_refused_before_the_work(tmp_path, frames,
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years")
     path = write_pair(tmp_path)
-    assert main(["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "thesis")]) == 2
+    assert main(["export", "onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "thesis")]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and (tmp_path / "thesis" / "chapter.txt").read_text() == "years"
 
 
 @pytest.mark.parametrize("kind", ["lewm", "onnx"])
 def test_the_command_tells_bad_input_in_one_line(tmp_path, frames, capsys, kind):
-    assert main([kind, str(tmp_path / "none"), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 2
+    assert main(["export", kind, str(tmp_path / "none"), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "none" in last and "cannot be read" in last
 

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.activations import CalibrationError, measure_channels
 from edge.bundle import load
+from edge.cli import main
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from export.commands import main
 from export.feeds import run
 from export.quantize.linears import with_outputs
 from export.quantize.pipeline import quantize
@@ -291,8 +291,8 @@ def test_the_command_smooths_unless_told_not_to(tmp_path, capsys):
     path = write_pair(tmp_path, outlier=3000.0, norm=True)
     frames = write_pictures(tmp_path / "frames", 80, (32, 48))
     asked = ["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]
-    assert main([*asked, "--no-smooth"]) == 1
+    assert main(["export", *asked, "--no-smooth"]) == 1
     assert "below the gate: encoder cosine" in capsys.readouterr().err and not (tmp_path / "bundle").exists()
-    assert main(asked) == 0
+    assert main(["export", *asked]) == 0
     assert "smoothing the encoder: 1 norms folded" in capsys.readouterr().err
     assert load(tmp_path / "bundle").manifest.int8["norms_folded"] == {"encoder": 1, "predictor": 0}

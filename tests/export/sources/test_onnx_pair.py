@@ -56,7 +56,7 @@ def test_a_robot_has_three_graphs(tmp_path):
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # importing it now fails, as where it is not installed
-from export.commands import main
+from edge.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -65,7 +65,7 @@ sys.exit(main(sys.argv[1:]))
 def test_the_command_makes_a_bundle_without_torch(tmp_path, robot):
     path = write_pair(tmp_path, robot=robot)
     frames = write_pictures(tmp_path / "frames", 80, (32, 48))
-    arguments = ["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle"), "--fp32", "--json"]
+    arguments = ["export", "onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle"), "--fp32", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
