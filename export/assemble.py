@@ -11,6 +11,7 @@ import msgspec
 from edge.bundle import Bundle, Graph, Graphs, Manifest, Part, signatures
 from export.package import write_bundle
 from export.quantize.pipeline import Quantized
+from export.refinement import refining
 
 NO_GRAPHS = Graphs(Graph("", (), ()), Graph("", (), ()))
 """Stands in a manifest until :func:`assemble` fills in the graphs."""
@@ -30,10 +31,14 @@ def assemble(
 
     rollout = graph("rollout") if "rollout" in quantized else None
     manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor"), rollout))
-    contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
+    models = {f"{part}.onnx": q.model for part, q in quantized.items()} | {f"{p}.fp32.onnx": data for p, data in fp32.items()}
+    contents = {name: _with_search(name, data, manifest) for name, data in models.items()}
     contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items()}
-    contents |= {f"{part}.fp32.onnx": data for part, data in fp32.items()}
     return write_bundle(out, manifest, contents)
+
+
+def _with_search(name: str, model: bytes, manifest: Manifest) -> bytes:
+    return refining(model, manifest.goal.elites) if manifest.goal is not None and name.startswith("rollout") else model
 
 
 def own_version() -> str:

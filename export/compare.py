@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Part
+from edge.config import PlannerConfig
 from edge.engines.engine import Engine
 from edge.messages import Floats
-from export.feeds import Plans, encode, imagine, late_weights, rollout_feeds, run
+from edge.planning.refinement import late_weights
+from export.feeds import Plans, encode, imagine, rollout_feeds, run
 from export.verify import latent_report, plan_report, rollout_report
 
 
@@ -50,7 +52,7 @@ def compare(
     if "rollout" in exact:
         candidates, horizon = exact["rollout"].outputs["distance"].shape
         feeds = list(rollout_feeds(rng, latents, actions, plans, (candidates, horizon), context, plan_count))
-        weights = late_weights(horizon)
+        weights = late_weights(horizon, PlannerConfig().lateness)
         report["planner"] = plan_report(
             np.stack([run(exact["rollout"], feed) @ weights for feed in feeds]),
             np.stack([run(quantized["rollout"], feed) @ weights for feed in feeds]),

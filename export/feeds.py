@@ -94,13 +94,6 @@ def imagine(predictor: Engine, latents: Floats, actions: Floats) -> Floats:
     return np.asarray(futures, dtype=np.float32)
 
 
-def late_weights(horizon: int) -> Floats:
-    """Weights of a plan's steps, float32 (K,): late steps count more, as in edge.planning.sampling."""
-    weights = np.arange(1, horizon + 1, dtype=np.float32)
-    weights /= weights.sum()
-    return weights
-
-
 def babbled_plans(rng: np.random.Generator, candidates: int, horizon: int, actions: int) -> Floats:
     """Plans for a model about whose actions nothing else is known: half held for a few steps, a quarter white noise, a
     quarter at the extremes. float32 (N, K, A)."""

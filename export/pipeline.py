@@ -28,6 +28,7 @@ from export.lint.rules import lint
 from export.lint.target import TARGETS
 from export.quantize.model import quantize_model
 from export.quantize.pipeline import Quantized
+from export.refinement import elites_of
 from export.sources.source import Feed, Source
 from export.verify import growth_report, latent_report, share_of_variance
 
@@ -213,7 +214,7 @@ def _goal(source: Source, latents: Floats) -> GoalCost | None:
     costs = np.square(np.diff(latents, axis=1)).mean(axis=(2, 3))
     reached = max(float(np.median(costs)), 1e-9)
     explained = f"median cost between frames {source.time.step_s:g} s apart in the footage; set it to what your task needs"
-    return GoalCost("latent_mse", float(f"{reached:.5g}"), horizon, candidates, explained)
+    return GoalCost("latent_mse", float(f"{reached:.5g}"), horizon, candidates, elites_of(candidates), explained)
 
 
 def _blame(

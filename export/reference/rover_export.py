@@ -44,6 +44,7 @@ from export.reference.rover_data import record
 from export.reference.rover_graphs import EncoderGraph, PredictorGraph, example_inputs
 from export.reference.rover_model import RoverModel
 from export.reference.rover_rollout import rollout_graph
+from export.refinement import elites_of
 
 CALIBRATION_SEED = 3
 VERIFICATION_SEED = 4
@@ -183,7 +184,7 @@ def export_rover(
         latent=LatentShape(1, spec.latent),
         time=Timing(STEP_S, spec.window),
         actions=(Action("left", "rad/s", -wheel, wheel), Action("right", "rad/s", -wheel, wheel)),
-        goal=GoalCost("latent_mse", chosen, horizon, candidates, explained),
+        goal=GoalCost("latent_mse", chosen, horizon, candidates, elites_of(candidates), explained),
         graphs=NO_GRAPHS,
         files={},
         int8=report,
