@@ -58,9 +58,11 @@ def accept(
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Acceptance:
-    """Measure on footage that calibration has not seen. pictures: (E, T, H, W, 3). actions: (E, T, A); commanded: they are
-    those of the footage. already: figures of the report that others
-    measured. Blocks for minutes."""
+    """Measure on footage that calibration has not seen.
+
+    pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
+    the report that others measured. Blocks for minutes.
+    """
     engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
     compared = compare(
         exact, engines, pictures, actions, seed=seed, plans=plans, plan_count=plan_count, progress=progress
@@ -85,7 +87,7 @@ def accept(
         figures=report,
         gate=judged(report),
         layers=layers,
-        growth=growth(compared, exact["predictor"].inputs["context"].shape[1], commanded=commanded),
+        growth=growth(compared, commanded=commanded),
         sizes={part: GraphSize(q.fp32.ByteSize(), len(q.model)) for part, q in quantized.items()},
         costs=plan_costs(compared.exact_costs, compared.costs),
     )

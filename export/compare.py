@@ -62,11 +62,15 @@ def compare(
     progress: Progress = unwatched,
 ) -> Comparison:
     """Latents, open-loop predictions, and, with a rollout, the costs of plan_count sets of plans and what a planner makes of
-    them. pictures: (E, T, H, W, 3). actions: (E, T, A). Blocks for minutes."""
+    them. pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A). Blocks for minutes."""
     latents = encode(exact["encoder"], pictures, progress)
     rounded = encode(quantized["encoder"], pictures, progress)
     report: dict[str, Any] = {"encoder": latent_report(latents, rounded)}
     report["encoder"]["share_of_variance"] = share_of_variance(latents, rounded)
+    costs = np.empty((2, 0, 0), np.float32)
+    if "predictor" not in exact:
+        nothing = latents[:, :0]
+        return Comparison(report, nothing, nothing, latents, rounded, nothing, costs[0], costs[1])
     imagined = imagine(exact["predictor"], latents, actions, progress)
     alone = imagine(quantized["predictor"], latents, actions, progress)
     chained = imagine(quantized["predictor"], rounded, actions, progress)
@@ -74,7 +78,6 @@ def compare(
     report["predictor"] = rollout_report(imagined, alone, latents[:, context:])
     report["predictor"] |= latent_report(imagined[:, 0], alone[:, 0]) | growth_report(imagined, alone)
     report["end_to_end"] = latent_report(imagined[:, 0], chained[:, 0]) | growth_report(imagined, chained)
-    costs = np.empty((2, 0, 0), np.float32)
     if "rollout" in exact:
         one, other = exact["rollout"], quantized["rollout"]
 

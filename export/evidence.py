@@ -12,7 +12,7 @@ from edge.bundle import Bundle
 from edge.errors import UserError
 from edge.messages import Floats
 from export.compare import Comparison
-from export.gate import Judged
+from export.gate import Judged, judged
 from export.layers import LayerError
 from export.verify import step_distances, step_errors
 
@@ -60,8 +60,7 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """figures: as in the manifest's ``int8``. calibrated_on: by part. layers: by part,
-    worst first. blame: by part, (layer, error) of layers quantized alone, where the gate was not passed. bundle_sha256:
-    of the bundle that was measured, where it existed already."""
+    worst first. blame: by part, (layer, error) of layers quantized alone, where the gate was not passed."""
 
     about: About
     calibrated_on: dict[str, str]
@@ -72,7 +71,6 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     sizes: dict[str, GraphSize]
     costs: PlanCosts | None = None
     blame: dict[str, list[tuple[str, float]]] = {}
-    bundle_sha256: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -84,10 +82,14 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
-def read_evidence(bundle: Bundle) -> Evidence | None:
-    """The evidence in a bundle; None if it was made without. Raises UserError."""
+def evidence_of(bundle: Bundle) -> Evidence:
+    """The evidence in a bundle; of one that was made without, what its manifest says. Raises UserError."""
     path = bundle.path(FILE)
-    return None if path is None else parse_evidence(path.read_bytes(), path)
+    if path is not None:
+        return parse_evidence(path.read_bytes(), path)
+    manifest = bundle.manifest
+    about = About(manifest.name, manifest.made_from, manifest.made_by, "FP32")
+    return Evidence(about, {}, manifest.int8, judged(manifest.int8), {}, [], {})
 
 
 def parse_evidence(raw: bytes, path: Path) -> Evidence:
@@ -98,10 +100,13 @@ def parse_evidence(raw: bytes, path: Path) -> Evidence:
         raise UserError(f"{path} cannot be understood ({error}): export the bundle again with this latentloop") from None
 
 
-def growth(compared: Comparison, context: int, *, commanded: bool) -> list[Step]:
-    """Step by step. commanded: the actions are those that were sent when the footage was taken, or there are none."""
+def growth(compared: Comparison, *, commanded: bool) -> list[Step]:
+    """Step by step, nothing without a predictor. commanded: the actions are those that were sent when the footage was taken,
+    or there are none."""
+    if not compared.exact.shape[1]:
+        return []
     alone, chained = step_errors(compared.exact, compared.quantized), step_errors(compared.exact, compared.chained)
-    truth = compared.exact_latents[:, context:]
+    truth = compared.exact_latents[:, -alone.shape[1] :]
     fp32, int8 = (step_distances(x, truth) if commanded else None for x in (compared.exact, compared.chained))
     return [
         Step(

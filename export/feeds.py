@@ -44,11 +44,15 @@ def run(engine: Engine, feed: Feed) -> Floats:
     return output
 
 
+def picture_feed(pictures: NDArray[np.uint8]) -> Feed:
+    """Input of the encoder: a picture (H, W, 3) or a clip (F, H, W, 3)."""
+    return {"picture": pictures if pictures.ndim == 4 else pictures[None]}
+
+
 def encode(engine: Engine, pictures: NDArray[np.uint8], progress: Progress = unwatched) -> Floats:
-    """Pictures (E, T, H, W, 3) -> latents (E, T, tokens, D)."""
+    """Pictures (E, T, H, W, 3) or clips (E, T, F, H, W, 3) -> latents (E, T, tokens, D)."""
     e, t = pictures.shape[:2]
-    every = list(pictures.reshape(-1, *pictures.shape[2:]))
-    flat = [run(engine, {"picture": p[None]})[0] for p in counted(every, progress)]
+    flat = [run(engine, picture_feed(p))[0] for p in counted([p for episode in pictures for p in episode], progress)]
     return np.stack(flat).reshape(e, t, *flat[0].shape)
 
 
@@ -100,13 +104,13 @@ def rollout_feeds(
 def few_of_each(
     exact: Mapping[Part, Engine], pictures: NDArray[np.uint8], actions: Floats, plans: Plans, seed: int
 ) -> dict[Part, list[Feed]]:
-    """One real input of every part per run of pictures (E, T, H, W, 3) with actions (E, T, A); a few runs, please."""
+    """One real input of every part per run of pictures (E, T, ...) as in encode, with actions (E, T, A); a few runs, please."""
+    feeds: dict[Part, list[Feed]] = {"encoder": [picture_feed(seen[0]) for seen in pictures]}
+    if "predictor" not in exact:
+        return feeds
     latents = encode(exact["encoder"], pictures)
     context = exact["predictor"].inputs["context"].shape[1]
-    feeds: dict[Part, list[Feed]] = {
-        "encoder": [{"picture": run_of[:1]} for run_of in pictures],
-        "predictor": [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=True)],
-    }
+    feeds["predictor"] = [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=True)]
     if "rollout" in exact:
         rng = np.random.default_rng(seed)
         candidates, horizon = exact["rollout"].outputs["distance"].shape

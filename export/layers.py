@@ -38,9 +38,10 @@ class LayerError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class _Watched:
-    """tensor: the output of the layer, with its bias. bytes: of it."""
+    """weight: by which one layer is known in all its places. tensor: its output, with the bias. bytes: of it."""
 
     layer: str
+    weight: str
     tensor: str
     bytes: int
 
@@ -72,15 +73,16 @@ def layer_errors(
     places: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in watched:
         cosines, errors = zip(*measured[each.tensor], strict=True)
-        places[each.layer].append((float(np.mean(cosines)), float(np.mean(errors))))
+        places[each.weight].append((float(np.mean(cosines)), float(np.mean(errors))))
+    names = {each.weight: each.layer for each in reversed(watched)}
     found = [
         LayerError(
-            layer,
+            names[weight],
             cosine=float(f"{min(cosine for cosine, _ in values):.7g}"),
             relative_error=float(f"{max(error for _, error in values):.5g}"),
             places=len(values),
         )
-        for layer, values in places.items()
+        for weight, values in places.items()
     ]
     return sorted(found, key=lambda each: -each.relative_error)
 
@@ -136,7 +138,8 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
         after = readers[tensor]
         if len(after) == 1 and after[0].op_type == "Add" and constants & set(after[0].input):
             tensor = after[0].output[0]
-        found.append(_Watched(linears[node.name].layer or node.name, tensor, sizes[tensor]))
+        linear = linears[node.name]
+        found.append(_Watched(linear.layer or node.name, linear.weight, tensor, sizes[tensor]))
     return found
 
 
