@@ -19,6 +19,7 @@ from export.compare import Comparison, compare
 from export.evidence import About, Evidence, GraphSize, growth, plan_costs
 from export.feeds import Plans, Progress, few_of_each, unwatched
 from export.gate import Failure, failures, judged, worst_layers
+from export.labels import Labelled, anomaly_report
 from export.layers import layer_errors
 from export.lint.rules import lint
 from export.lint.target import TARGETS
@@ -55,19 +56,23 @@ def accept(
     about: About,
     verified_on: str,
     already: Mapping[str, Any] | None = None,
+    labelled: Labelled | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Acceptance:
     """Measure on footage that calibration has not seen.
 
     pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
-    the report that others measured. Blocks for minutes.
+    the report that others measured. Blocks for minutes. Raises UserError.
     """
     engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
     compared = compare(
         exact, engines, pictures, actions, seed=seed, plans=plans, plan_count=plan_count, progress=progress
     )
     report: dict[str, Any] = {**(already or {}), **compared.report}
+    if labelled is not None:
+        say("telling labelled anomalies from normal frames")
+        report["anomaly"] = anomaly_report(exact, engines, labelled, progress)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     smoothed = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
     if smoothed:

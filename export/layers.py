@@ -121,6 +121,7 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
     rounded = {node.name for node in quantized.graph.node if node.op_type == "MatMul" and node.input[0] in dequantized}
     linears = {linear.node: linear for linear in find_linears(exact) if linear.node in rounded}
     constants = {tensor.name for tensor in exact.graph.initializer}
+    shared = {name for node in quantized.graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in exact.graph.node:
         for name in node.input:
@@ -136,7 +137,7 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
             continue
         tensor = node.output[0]
         after = readers[tensor]
-        if len(after) == 1 and after[0].op_type == "Add" and constants & set(after[0].input):
+        if len(after) == 1 and after[0].op_type == "Add" and constants & set(after[0].input) and after[0].output[0] in shared:
             tensor = after[0].output[0]
         linear = linears[node.name]
         found.append(_Watched(linear.layer or node.name, linear.weight, tensor, sizes[tensor]))

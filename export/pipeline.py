@@ -7,7 +7,7 @@ rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,30 @@ from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
-from export.acceptance import accept, blamed
+from export.acceptance import Say, accept, blamed
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.evidence import About, Evidence
-from export.feeds import babbled_plans, few_of_each, run
+from export.feeds import Progress, few_of_each, run, unwatched
+from export.footage import (
+    VERIFICATION_PLANS,
+    VERIFICATION_SEED,
+    babbling,
+    drawn_actions,
+    labelled_for,
+    verified_on,
+)
 from export.frames import Footage
 from export.gate import Failure
 from export.quantize.model import quantize_model
+from export.remedy import advice, complaints, culprits
 from export.sources.source import Feed, Source
 
-CALIBRATION_SEED, VERIFICATION_SEED = 3, 4
-CALIBRATION_PLANS, VERIFICATION_PLANS = 12, 24
+CALIBRATION_SEED = 3
+CALIBRATION_PLANS = 12
 """Sets of plans; each is N plans of K steps in one call."""
 PARITY_ON = 4
 """Inputs on which the FP32 graphs are held against the original framework."""
 
-Say = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,6 @@ class Outcome:
         return self.evidence.blame
 
 
-def run_length(source: Source) -> int:
-    """Pictures that one run of footage must have: a context, and enough after it to see errors grow."""
-    horizon = source.plan_shape[1] if source.plan_shape else 5
-    return source.time.context + horizon
-
-
 def export_bundle(
     source: Source,
     footage: Footage,
@@ -72,33 +73,34 @@ def export_bundle(
     keep_float: tuple[str, ...] = (),
     smoothing: bool = True,
     with_fp32: bool = False,
+    labels: Path | None = None,
     say: Say = lambda line: None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
-    with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. Blocks for minutes.
+    Raises UserError."""
     watch = _Stopwatch()
+    labelled = labelled_for(source, labels, footage.calibration, progress)
     keep_float = (*source.keep_float, *keep_float)
-    actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
+    actions = drawn_actions(source, footage.calibration, CALIBRATION_SEED)
     fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
     exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
 
-    def plans(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
-        return babbled_plans(rng, candidates, horizon, len(source.actions))
-
+    plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        few = few_of_each(exact, footage.calibration[:PARITY_ON], actions[0][:PARITY_ON], plans, CALIBRATION_SEED)
+        few = few_of_each(exact, footage.calibration[:PARITY_ON], actions[:PARITY_ON], plans, CALIBRATION_SEED)
         report["parity"] = _parity(source, exact, few)
     watch.lap("parity")
 
     quantized = quantize_model(
         source.graphs,
         footage.calibration,
-        actions[0],
+        actions,
         seed=CALIBRATION_SEED,
         plans=plans,
         plan_count=CALIBRATION_PLANS,
@@ -114,14 +116,15 @@ def export_bundle(
         exact,
         quantized,
         footage.verification,
-        actions[1],
+        drawn_actions(source, footage.verification, VERIFICATION_SEED),
         seed=VERIFICATION_SEED,
         plans=plans,
         plan_count=VERIFICATION_PLANS,
         commanded=not source.actions,
         about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
-        verified_on=f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half",
+        verified_on=verified_on(footage),
         already=report,
+        labelled=labelled,
         say=say,
         progress=progress,
     )
@@ -151,12 +154,6 @@ def export_bundle(
     bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)
-
-
-def _actions(pictures: Any, source: Source, seed: int) -> Floats:
-    """Footage does not tell what was commanded: babbling, (E, T, A)."""
-    rng = np.random.default_rng(seed)
-    return babbled_plans(rng, pictures.shape[0], pictures.shape[1], len(source.actions))
 
 
 def _parity(source: Source, exact: Mapping[Part, Engine], samples: Mapping[Part, list[Feed]]) -> dict[str, float]:
@@ -198,14 +195,8 @@ class _Stopwatch:
 
 def sentence_of(outcome: Outcome) -> str:
     """Why there is no bundle, and what to do about it; one line per failure, then the layers."""
-    lines = [f"below the gate: {failure.sentence}" for failure in outcome.failures]
-    for part, layers in outcome.blame.items():
-        named = ", ".join(f"{layer} ({error:.2%})" for layer, error in layers)
+    lines = [f"below the gate: {complaint}" for complaint in complaints(outcome.evidence)]
+    for part, named in culprits(outcome.evidence):
         lines.append(f"layers of the {part} that cost most when quantized alone: {named}")
-    if outcome.blame:
-        first = next(iter(outcome.blame.values()))[0][0]
-        lines.append(f"nothing was written; give more varied footage, or keep layers in float, e.g. --keep-float {first}")
-    else:
-        lines.append("nothing was written; the exported graph is wrong, not its quantization: please report the model")
+    lines.append(f"nothing was written; {advice(outcome.evidence)}")
     return "\n".join(lines)
-

@@ -13,9 +13,10 @@ from onnx import helper
 from edge.bundle import load
 from edge.cli import main
 from export.acceptance import linted
+from export.footage import run_length
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
-from export.pipeline import export_bundle, run_length, sentence_of
+from export.pipeline import export_bundle, sentence_of
 from export.sources.onnx_pair import open_onnx_pair
 from tests.export.sources.pair import write_pair, write_pictures
 

@@ -14,8 +14,9 @@ import torch
 from edge.bundle import load
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.feeds import run
+from export.footage import run_length
 from export.frames import read_footage
-from export.pipeline import export_bundle, run_length
+from export.pipeline import export_bundle
 from export.sources import lewm
 from export.sources.lewm import NEWER_NAMES, open_lewm, published_names, read_config
 from export.sources.lewm_graphs import ActionScale
