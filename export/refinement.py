@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import FIXED_PLANS
-from edge.planning.refinement import WORST
+from edge.planning.refinement import WORST, rank_weights
 from export.sources.source import SourceError
 
 _AFTER = "refine"
@@ -66,9 +66,11 @@ def refining(rollout: bytes, elites: int) -> bytes:
     count = constant("elites", np.array([elites], np.int64))
     least = node("TopK", [finite, count], "least", "order", axis=0, largest=0, sorted=1)
     chosen = node("Gather", ["actions", f"{_AFTER}.order"], "chosen", axis=0)
-    centre = node("ReduceMean", [chosen, first], "centre", keepdims=1)
+    shares = constant("shares", rank_weights(elites)[:, None, None])
+    centre = node("ReduceSum", [node("Mul", [shares, chosen], "shared"), first], "centre", keepdims=1)
     off = node("Sub", [chosen, centre], "off")
-    variance = node("ReduceMean", [node("Mul", [off, off], "squares"), first], "variance", keepdims=1)
+    squares = node("Mul", [shares, node("Mul", [off, off], "squares")], "shared_squares")
+    variance = node("ReduceSum", [squares, first], "variance", keepdims=1)
     deviation = node("Sqrt", [variance], "deviation")
     take = node("Sub", [one, "inertia"], "take")
     before = node("Slice", ["actions", first, second, first], "before")
