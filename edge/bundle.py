@@ -39,11 +39,16 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Picture(_Table, frozen=True):
-    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph."""
+    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph.
+
+    frames: F, pictures that one latent sees, the newest last; more than 1 for an encoder of video. per_step: how many of
+    them are new with each step, evenly spaced."""
 
     height: int
     width: int
     colour: Literal["bgr"] = "bgr"
+    frames: int = 1
+    per_step: int = 1
 
 
 class LatentShape(_Table, frozen=True):
@@ -195,6 +200,8 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     for label, value in (
         ("picture.height", picture.height),
         ("picture.width", picture.width),
+        ("picture.frames", picture.frames),
+        ("picture.per_step", picture.per_step),
         ("latent.tokens", latent.tokens),
         ("latent.dim", latent.dim),
         ("time.context", time.context),
@@ -202,6 +209,10 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     ):
         if not value > 0:
             yield f"{label} is {value} and must be above 0"
+    if picture.per_step > picture.frames:
+        yield f"picture.per_step is {picture.per_step} and picture.frames {picture.frames}, so that pictures would be left out"
+    if manifest.kind == "robot" and picture.frames > 1:
+        yield f"kind is 'robot' and picture.frames is {picture.frames}: only cameras may have an encoder of video"
     if latent.grid is not None and latent.grid[0] * latent.grid[1] != latent.tokens:
         yield f"latent.grid {list(latent.grid)} does not make latent.tokens = {latent.tokens}"
     for action in manifest.actions:
@@ -232,7 +243,7 @@ def signatures(manifest: Manifest) -> dict[Part, tuple[tuple[TensorSignature, ..
     def floats(name: str, *shape: int) -> TensorSignature:
         return TensorSignature(name, "float32", shape)
 
-    picture = TensorSignature("picture", "uint8", (1, manifest.picture.height, manifest.picture.width, 3))
+    picture = TensorSignature("picture", "uint8", (manifest.picture.frames, manifest.picture.height, manifest.picture.width, 3))
     acted = (floats("actions", 1, c, a),) if a else ()
     expected: dict[Part, tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]] = {
         "encoder": ((picture,), (floats("latent", 1, t, d),)),

@@ -26,7 +26,10 @@ class Perception:
 
     def __init__(self, bundle: Bundle, clock: Clock, settings: EngineSettings = EngineSettings()) -> None:  # noqa: B008
         picture, timing = bundle.manifest.picture, bundle.manifest.time
-        self._step_ns = round(timing.step_s * NS_PER_S)
+        self._per_step = picture.per_step
+        self._interval_ns = round(timing.step_s * NS_PER_S / picture.per_step)
+        self._gap_ns = GAP_STEPS * picture.per_step * self._interval_ns
+        self._shown = 0
         self._clock = clock
         self._engine = load_engine(bundle, "encoder", settings)
         self._encoder = FrameEncoder(self._engine, bundle, clock)
@@ -50,17 +53,22 @@ class Perception:
         return {"encoder": self._engine.info, "predictor": self._predictor.info}
 
     def see(self, frame: Frame) -> Belief | None:
-        """The belief after this frame, or None if the frame lies between two steps of the model."""
+        """The belief after this frame, or None if the frame lies between two steps of the model; an encoder of video still
+        looks at some of those."""
         at_ns = frame.captured_ns
         gap_ns = at_ns - self._last_ns
         self._last_ns = at_ns
-        if self._due_ns is None or gap_ns < 0 or gap_ns > GAP_STEPS * self._step_ns:
+        if self._due_ns is None or gap_ns < 0 or gap_ns > self._gap_ns:
             self.forget()
             self._due_ns = at_ns
             gap_ns = 0
         if at_ns + gap_ns // 2 < self._due_ns:  # the next frame will be nearer
             return None
-        self._due_ns = max(self._due_ns + self._step_ns, at_ns + self._step_ns // 2)
+        self._due_ns = max(self._due_ns + self._interval_ns, at_ns + self._interval_ns // 2)
+        self._shown += 1
+        if (self._shown - 1) % self._per_step:
+            self._encoder.show(frame)
+            return None
         started = self._clock.now_ns()
         latent = self._encoder.encode(frame)
         encoded = self._clock.now_ns()
@@ -69,18 +77,24 @@ class Perception:
         return belief
 
     def shifted(self, pixels: Pixels) -> Floats:
-        """The same picture moved by some quarters of a patch, each time others: float32 (T, D). What is normal at one place
-        in a patch is normal at another."""
+        """The same picture, and those seen with it, moved by some quarters of a patch, each time others: float32 (T, D). What
+        is normal at one place in a patch is normal at another."""
         down, across = self._shifts[self._shift]
         self._shift = (self._shift + 4) % len(self._shifts)  # 15 of them, so that 4 at a time meets all
         small = self._scaler.scaled(pixels)
-        grown = np.asarray(cv2.copyMakeBorder(small, down, 0, across, 0, cv2.BORDER_REPLICATE), np.uint8)
-        return self._encoder.tokens(grown[: small.shape[0], : small.shape[1]])
+        height, width = small.shape[:2]
+        grown = [
+            np.asarray(cv2.copyMakeBorder(picture, down, 0, across, 0, cv2.BORDER_REPLICATE), np.uint8)[:height, :width]
+            for picture in (*self._encoder.clip[:-1], small)
+        ]
+        return self._encoder.tokens(np.stack(grown))
 
     def forget(self) -> None:
         """Start cold at the next frame, whose time is then the beat."""
         self._filter.forget()
+        self._encoder.forget()
         self._due_ns = None
+        self._shown = 0
 
     def close(self) -> None:
         """Give the engines back. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""``latentloop export lewm`` and ``latentloop export onnx``: a checkpoint and footage in, an accepted bundle out."""
+"""``latentloop export KIND``: a checkpoint and footage in, an accepted bundle out."""
 
 from __future__ import annotations
 
@@ -34,11 +34,24 @@ _ONNX_EXAMPLES = """examples:
 The signature names the ONNX files beside it and describes their inputs (docs/export.md). Works without torch.
 exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
 """
+_VJEPA2_EXAMPLES = """examples:
+  latentloop export vjepa2 checkpoints/vjepa2-vitl-fpc64-256 --frames footage.mp4 --out bundles/vjepa2
+
+The folder holds config.json and model.safetensors, as transformers writes a VJEPA2Model, and may hold latentloop.toml
+(docs/export.md), which says how long a step is and how many pictures a clip has. transformers is not needed.
+exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
 
 
 def register_lewm(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``lewm`` to the kinds of ``latentloop export``."""
     _add(subparsers, "lewm", "a LeWorldModel checkpoint to an INT8 bundle", "folder of the checkpoint", _LEWM_EXAMPLES, _lewm)
+
+
+def register_vjepa2(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2 of Hugging Face to an INT8 bundle"
+    _add(subparsers, "vjepa2", purpose, "folder of the checkpoint", _VJEPA2_EXAMPLES, _vjepa2)
 
 
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -92,6 +105,16 @@ def _lewm(path: Path) -> Source:
     return open_lewm(path)
 
 
+def _vjepa2(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2 import open_vjepa2
+
+    torch.set_num_threads(1)
+    return open_vjepa2(path)
+
+
 def _onnx(path: Path) -> Source:
     with needs_extra("export"):
         from export.sources.onnx_pair import open_onnx_pair
@@ -113,7 +136,12 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
     source = open_source(args.path)
     progress.say("reading the footage")
     footage = read_footage(
-        args.frames, source.picture, source.time.step_s, run_length(source), RUNS, lambda frames: progress.count(frames, 0)
+        args.frames,
+        source.picture,
+        source.time.step_s / source.picture.per_step,
+        run_length(source),
+        RUNS,
+        lambda frames: progress.count(frames, 0),
     )
     read_s = time.perf_counter() - started
     outcome = export_bundle(

@@ -39,7 +39,7 @@ def compare(
     plan_count: int,
 ) -> Comparison:
     """Latents, open-loop predictions, and the costs of plan_count sets of plans if there is a rollout.
-    pictures: (E, T, H, W, 3). actions: (E, T, A)."""
+    pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A)."""
     rng = np.random.default_rng(seed)
     latents = encode(exact["encoder"], pictures)
     rounded = encode(quantized["encoder"], pictures)

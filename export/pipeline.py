@@ -21,7 +21,7 @@ from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.compare import compare
-from export.feeds import babbled_plans, encode, rollout_feeds, run, window_feed
+from export.feeds import babbled_plans, clips, encode, picture_feed, rollout_feeds, run, window_feed
 from export.frames import Footage
 from export.gate import Failure, failures, worst_layers
 from export.lint.rules import lint
@@ -56,7 +56,7 @@ class Outcome:
 def run_length(source: Source) -> int:
     """Pictures that one run of footage must have: a context, and enough after it to see errors grow."""
     horizon = source.plan_shape[1] if source.plan_shape else 5
-    return source.time.context + horizon
+    return source.picture.frames + source.picture.per_step * (source.time.context + horizon - 1)
 
 
 def export_bundle(
@@ -74,6 +74,7 @@ def export_bundle(
     smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
     with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
+    footage = _seen(footage, source)
     keep_float = (*source.keep_float, *keep_float)
     actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
     fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
@@ -153,6 +154,15 @@ def export_bundle(
     return Outcome(report, [], bundle, {}, watch.laps)
 
 
+def _seen(footage: Footage, source: Source) -> Footage:
+    """The footage as the encoder sees it, step by step."""
+    frames, per_step = source.picture.frames, source.picture.per_step
+    if frames == 1:
+        return footage
+    calibration, verification = (clips(half, frames, per_step) for half in (footage.calibration, footage.verification))
+    return Footage(calibration, verification, footage.label)
+
+
 def _actions(pictures: Any, source: Source, seed: int) -> Floats:
     """Footage does not tell what was commanded: babbling, (E, T, A)."""
     rng = np.random.default_rng(seed)
@@ -178,7 +188,7 @@ def _samples(source: Source, exact: Mapping[Part, Engine], footage: Footage, act
     latents = encode(exact["encoder"], chosen)
     context = source.time.context
     samples: dict[Part, list[Feed]] = {
-        "encoder": [{"picture": pictures[:1]} for pictures in chosen],
+        "encoder": [picture_feed(pictures[0]) for pictures in chosen],
         "predictor": [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=False)],
     }
     if source.plan_shape is not None:
