@@ -26,5 +26,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     inner = parser.add_subparsers(metavar="WHAT", required=True)
     commands.register_lewm(inner)
     commands.register_vjepa2(inner)
+    commands.register_vjepa2_official(inner)
     commands.register_onnx(inner)
     lint.register(inner)

@@ -41,6 +41,13 @@ The folder holds config.json and model.safetensors, as transformers writes a VJE
 (docs/export.md), which says how long a step is and how many pictures a clip has. transformers is not needed.
 exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
 """
+_OFFICIAL_EXAMPLES = """examples:
+  latentloop export vjepa2-official checkpoints/vitl.pt --frames footage.mp4 --out bundles/vjepa2
+  latentloop export vjepa2-official checkpoints/vjepa2-ac-vitg.pt --frames arm.mp4 --out bundles/arm
+
+The file is V-JEPA 2, 2.1 or 2-AC as facebookresearch published it; latentloop.toml beside it (docs/export.md) says how long a
+step is and, for 2-AC, what the arm's actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
 
 
 def register_lewm(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -52,6 +59,12 @@ def register_vjepa2(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``vjepa2`` to the kinds of ``latentloop export``."""
     purpose = "a V-JEPA 2 of Hugging Face to an INT8 bundle"
     _add(subparsers, "vjepa2", purpose, "folder of the checkpoint", _VJEPA2_EXAMPLES, _vjepa2)
+
+
+def register_vjepa2_official(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2-official`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2, 2.1 or 2-AC of facebookresearch to an INT8 bundle"
+    _add(subparsers, "vjepa2-official", purpose, "the .pt file", _OFFICIAL_EXAMPLES, _vjepa2_official)
 
 
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -113,6 +126,16 @@ def _vjepa2(path: Path) -> Source:
 
     torch.set_num_threads(1)
     return open_vjepa2(path)
+
+
+def _vjepa2_official(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2_official import open_official
+
+    torch.set_num_threads(1)
+    return open_official(path)
 
 
 def _onnx(path: Path) -> Source:

@@ -68,15 +68,15 @@ def open_vjepa2(folder: Path) -> Source:
     found, state = load_weights(folder)
     parts = from_hugging_face(state)
     del state
+    context = deployment.steps(clip.tubelet)
     with torch.device("meta"):  # the weights come from the file, without a copy
         encoder = Encoder(spec, clip, "tiled").eval()
-        predictor = MaskedPredictor(
-            predicting, spec.width, config.pred_num_mask_tokens, deployment.steps(clip.tubelet), clip.grid, "tiled"
-        ).eval()
+        predictor = MaskedPredictor(predicting, spec.width, config.pred_num_mask_tokens, context, clip.grid, "tiled").eval()
     remedy = f"check that {CONFIG} belongs to these weights"
     fit(encoder, arranged(parts[0], spec.heads), found, remedy, named=partial(hugging_face_name, "encoder"))
     fit(predictor, arranged(parts[1], predicting.heads), found, remedy, named=partial(hugging_face_name, "predictor"))
-    return watching_source(encoder, predictor, deployment, f"{found.name} of {folder.resolve().name} (V-JEPA 2, Hugging Face)")
+    reading = None if deployment.skip_predictor else predictor
+    return watching_source(encoder, reading, deployment, f"{found.name} of {folder.resolve().name} (V-JEPA 2, Hugging Face)")
 
 
 def read_config(path: Path) -> Config:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,24 @@ WRAPPERS = ("model", "state_dict")
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """The state dictionary in a ``.pt`` or ``.safetensors`` file, on the CPU. Raises SourceError."""
+    saved = read_weights(path)
+    for wrapper in WRAPPERS:
+        if isinstance(saved, dict) and isinstance(saved.get(wrapper), dict):
+            saved = saved[wrapper]
+    if not isinstance(saved, dict) or not all(isinstance(value, Tensor) for value in saved.values()):
+        raise SourceError(f"{path} holds no state dictionary of tensors: save model.state_dict() and nothing else")
+    return saved
+
+
+def read_weights(path: Path) -> Any:
+    """What a ``.pt`` or ``.safetensors`` file holds, on the CPU; of a ``.pt`` file only those tensors are read that are looked
+    at. Raises SourceError."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror or error}): check the path") from None
     except ImportError:
@@ -33,12 +47,6 @@ def load_state(path: Path) -> dict[str, Tensor]:
             f"{path} is no whole file of plain weights ({reason[:120]}): copy it again, and if it is a pickled module "
             "save its state_dict() instead"
         ) from None
-    for wrapper in WRAPPERS:
-        if isinstance(saved, dict) and isinstance(saved.get(wrapper), dict):
-            saved = saved[wrapper]
-    if not isinstance(saved, dict) or not all(isinstance(value, Tensor) for value in saved.values()):
-        raise SourceError(f"{path} holds no state dictionary of tensors: save model.state_dict() and nothing else")
-    return saved
 
 
 def fit(
