@@ -22,7 +22,7 @@ RUNS = 32
 
 _LEWM_EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
-  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.down
+  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.mlp.down
 
 The folder holds config.json and weights.pt or weights.safetensors, and may hold latentloop.toml (docs/export.md), which says
 how long a step is and what the actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
