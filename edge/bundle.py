@@ -104,10 +104,11 @@ class Graph(_Table, frozen=True):
 
 
 class Graphs(_Table, frozen=True):
-    """The parts. rollout: the planner's graph, absent in camera bundles."""
+    """The parts. predictor: absent where a camera is watched by memory alone. rollout: the planner's graph, absent in camera
+    bundles."""
 
     encoder: Graph
-    predictor: Graph
+    predictor: Graph | None = None
     rollout: Graph | None = None
 
 
@@ -146,6 +147,11 @@ class Bundle:
         if graph is None:
             raise BundleError(f"bundle {self.manifest.name!r} has no {part} graph: export it again with one")
         return graph
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it has a predictor; without one nothing is known about what comes next, only about what was there."""
+        return self.manifest.graphs.predictor is not None
 
     def path(self, file: str) -> Path | None:
         """Where a file of the bundle lies, or None if the manifest does not list it (optional calibration files)."""
@@ -223,6 +229,8 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
         yield f"two actions share a name in {names}"
     if manifest.kind == "robot" and not (manifest.actions and goal):
         yield "kind is 'robot' and it has no [[actions]] or no [goal]"
+    if manifest.graphs.predictor is None and (manifest.kind == "robot" or manifest.actions or goal):
+        yield "it has actions or a goal, or is for a robot, and has no [graphs.predictor]"
     if goal is not None and not (goal.reached_cost > 0 and goal.horizon > 0 and goal.candidates > 0):
         yield "goal.reached_cost, goal.horizon and goal.candidates must be above 0"
     if (manifest.graphs.rollout is None) != (goal is None):

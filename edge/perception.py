@@ -1,4 +1,4 @@
-"""From frames to beliefs at the model's own pace: encode, predict and correct.
+"""From frames to beliefs at the model's own pace: encode, predict and correct; without a predictor, encode.
 
 A camera gives more frames than the model takes. The frame nearest to each step of the model is looked at, the others pass.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.belief import BeliefFilter
+from edge.belief import BeliefFilter, seen
 from edge.bundle import Bundle
 from edge.clock import NS_PER_S, Clock
 from edge.encoder import FrameEncoder
@@ -34,8 +34,8 @@ class Perception:
         self._engine = load_engine(bundle, "encoder", settings)
         self._encoder = FrameEncoder(self._engine, bundle, clock)
         self._scaler = Scaler(self._encoder.size)
-        self._predictor = load_engine(bundle, "predictor", settings)
-        self._filter = BeliefFilter(self._predictor, clock)
+        self._predictor = load_engine(bundle, "predictor", settings) if bundle.predicts else None
+        self._filter = None if self._predictor is None else BeliefFilter(self._predictor, clock)
         grid = bundle.manifest.latent.grid or (1, 1)
         down, across = (picture.height // grid[0], picture.width // grid[1])
         quarters = [(i * down // 4, j * across // 4) for i in range(4) for j in range(4)]
@@ -50,7 +50,8 @@ class Perception:
     @property
     def engines(self) -> dict[str, EngineInfo]:
         """What really runs, by part."""
-        return {"encoder": self._engine.info, "predictor": self._predictor.info}
+        predictor = {} if self._predictor is None else {"predictor": self._predictor.info}
+        return {"encoder": self._engine.info, **predictor}
 
     def see(self, frame: Frame) -> Belief | None:
         """The belief after this frame, or None if the frame lies between two steps of the model; an encoder of video still
@@ -72,8 +73,11 @@ class Perception:
         started = self._clock.now_ns()
         latent = self._encoder.encode(frame)
         encoded = self._clock.now_ns()
+        self.timings_ns = {"encoder": encoded - started}
+        if self._filter is None:
+            return seen(latent)
         belief = self._filter.update(latent, self._no_action)
-        self.timings_ns = {"encoder": encoded - started, "predictor": self._filter.engine_ns}
+        self.timings_ns["predictor"] = self._filter.engine_ns
         return belief
 
     def shifted(self, pixels: Pixels) -> Floats:
@@ -91,7 +95,8 @@ class Perception:
 
     def forget(self) -> None:
         """Start cold at the next frame, whose time is then the beat."""
-        self._filter.forget()
+        if self._filter is not None:
+            self._filter.forget()
         self._encoder.forget()
         self._due_ns = None
         self._shown = 0
@@ -99,4 +104,5 @@ class Perception:
     def close(self) -> None:
         """Give the engines back. Safe to call twice."""
         self._engine.close()
-        self._predictor.close()
+        if self._predictor is not None:
+            self._predictor.close()

@@ -22,10 +22,20 @@ RUNS = 32
 
 _LEWM_EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
-  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.down
+  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.mlp.down
 
 The folder holds config.json and weights.pt or weights.safetensors, and may hold latentloop.toml (docs/export.md), which says
 how long a step is and what the actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
+_VIT_EXAMPLES = """examples:
+  latentloop export dinov2 checkpoints/dinov2-small --frames yard.mp4 --out bundles/yard
+  latentloop calibrate alarms yard.mp4 --bundle bundles/yard
+  latentloop watch yard.mp4 --bundle bundles/yard
+
+The folder is a Hugging Face model with config.json and model.safetensors: DINOv2 (with or without registers), ViT, DeiT, I-JEPA
+or ViT-MSN. It may hold preprocessor_config.json, which says how pictures are normalised, and latentloop.toml (docs/export.md).
+The bundle has no predictor: it watches a camera by memory alone. exit codes: 0 written, 1 below the gate and nothing written,
+2 bad input
 """
 _ONNX_EXAMPLES = """examples:
   latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
@@ -67,6 +77,12 @@ def register_vjepa2_official(subparsers: Subparsers[argparse.ArgumentParser]) ->
     _add(subparsers, "vjepa2-official", purpose, "the .pt file", _OFFICIAL_EXAMPLES, _vjepa2_official)
 
 
+def register_vit(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``dinov2``, also known as ``vit``, to the kinds of ``latentloop export``."""
+    purpose = "a Hugging Face vision encoder to an INT8 bundle without a predictor"
+    _add(subparsers, "dinov2", purpose, "folder of the model", _VIT_EXAMPLES, _vit, aliases=("vit",))
+
+
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``onnx`` to the kinds of ``latentloop export``."""
     _add(subparsers, "onnx", "a pair of ONNX files to an INT8 bundle", "signature file (TOML)", _ONNX_EXAMPLES, _onnx)
@@ -79,9 +95,11 @@ def _add(
     path: str,
     examples: str,
     open_source: Callable[[Path], Source],
+    aliases: tuple[str, ...] = (),
 ) -> None:
     parser = subparsers.add_parser(
         kind,
+        aliases=aliases,
         help=purpose,
         description=f"Turn {purpose}, calibrated on your footage and verified on footage that calibration has not seen.",
         epilog=examples,
@@ -136,6 +154,16 @@ def _vjepa2_official(path: Path) -> Source:
 
     torch.set_num_threads(1)
     return open_official(path)
+
+
+def _vit(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vit import open_vit
+
+    torch.set_num_threads(1)
+    return open_vit(path)
 
 
 def _onnx(path: Path) -> Source:

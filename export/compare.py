@@ -18,7 +18,8 @@ from export.verify import latent_report, plan_report, rollout_report
 
 @dataclass(frozen=True)
 class Comparison:
-    """report: for the bundle. exact, quantized: what the predictors made of the FP32 latents, (E, T - C, tokens, D).
+    """report: for the bundle. exact, quantized: what the predictors made of the FP32 latents, (E, T - C, tokens, D), of no
+    step without a predictor.
     exact_latents, latents: of the FP32 and of the quantized encoder, (E, T, tokens, D)."""
 
     report: dict[str, Any]
@@ -44,6 +45,9 @@ def compare(
     latents = encode(exact["encoder"], pictures)
     rounded = encode(quantized["encoder"], pictures)
     report: dict[str, Any] = {"encoder": latent_report(latents, rounded)}
+    if "predictor" not in exact:
+        nothing = latents[:, :0]
+        return Comparison(report, nothing, nothing, latents, rounded)
     imagined = imagine(exact["predictor"], latents, actions), imagine(quantized["predictor"], latents, actions)
     context = exact["predictor"].inputs["context"].shape[1]
     report["predictor"] = rollout_report(*imagined, latents[:, context:])

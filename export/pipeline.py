@@ -116,8 +116,9 @@ def export_bundle(
     )
     report |= compared.report
     report["encoder"]["share_of_variance"] = share_of_variance(compared.exact_latents, compared.latents)
-    report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
-    report["predictor"] |= growth_report(compared.exact, compared.quantized)
+    if "predictor" in exact:
+        report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
+        report["predictor"] |= growth_report(compared.exact, compared.quantized)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
     if smoothing:
         report["norms_folded"] = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
@@ -187,10 +188,9 @@ def _samples(source: Source, exact: Mapping[Part, Engine], footage: Footage, act
     chosen = footage.calibration[:BLAMED_ON]
     latents = encode(exact["encoder"], chosen)
     context = source.time.context
-    samples: dict[Part, list[Feed]] = {
-        "encoder": [picture_feed(pictures[0]) for pictures in chosen],
-        "predictor": [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=False)],
-    }
+    samples: dict[Part, list[Feed]] = {"encoder": [picture_feed(pictures[0]) for pictures in chosen]}
+    if "predictor" in exact:
+        samples["predictor"] = [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=False)]
     if source.plan_shape is not None:
         rng = np.random.default_rng(CALIBRATION_SEED)
         count = len(source.actions)

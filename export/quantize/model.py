@@ -59,6 +59,8 @@ def quantize_model(
     calibrate("encoder", lambda: (picture_feed(p) for episode in pictures for p in episode), count, made_from)
     encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
     latents = encode(encoder, pictures)  # as the predictor will meet them: from the quantized encoder
+    if "predictor" not in graphs:
+        return quantized
     say("calibrating the predictor")
     predictor = OnnxRuntimeEngine(graphs["predictor"].SerializeToString(), "predictor (fp32)")
     context = predictor.inputs["context"].shape[1]

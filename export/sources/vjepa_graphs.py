@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.sources.lewm_graphs import IMAGENET_MEAN, IMAGENET_STD
+from export.sources.vit_block import IMAGENET_MEAN, IMAGENET_STD
 from export.sources.vjepa_model import ClipSpec, Encoder, MaskedPredictor
 
 NORM_EPS = 1e-5
