@@ -77,8 +77,9 @@ def export_bundle(
     footage = _seen(footage, source)
     keep_float = (*source.keep_float, *keep_float)
     actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
-    fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
-    exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
+    exact: dict[Part, Engine] = {
+        part: OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)") for part, graph in source.graphs.items()
+    }
     samples = _samples(source, exact, footage, actions[0])
     report: dict[str, Any] = {}
     if source.peer is not None:
@@ -150,7 +151,8 @@ def export_bundle(
         files={},
         int8=report,
     )
-    bundle = assemble(out, manifest, quantized, fp32 if with_fp32 else None)
+    fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()} if with_fp32 else None
+    bundle = assemble(out, manifest, quantized, fp32)
     watch.lap("writing")
     return Outcome(report, [], bundle, {}, watch.laps)
 

@@ -44,7 +44,7 @@ class ActionPredictor(nn.Module):
         frame, (B, S, D), not layer-normed, and what this one keeps. Latents may be (1, S, D) where all share them."""
         batch = len(action)
         conditions = torch.stack([self.action_encoder(action), self.state_encoder(pose)], dim=1)
-        x = torch.cat([conditions, self.predictor_embed(latents).expand(batch, -1, -1)], dim=1)
+        x = torch.cat([conditions, _for_all(self.predictor_embed(latents), batch)], dim=1)
         rope, kept = self.ropes[time], Kept()
         assert isinstance(rope, Rope)
         for layer, block in enumerate(self.predictor_blocks):
@@ -52,7 +52,7 @@ class ActionPredictor(nn.Module):
             q, k, v = block.attn.parts(block.norm1(x), rope)
             kept.append((k, v))
             seen = [*(frame[layer] for frame in past), (k, v)]
-            keys, values = (torch.cat([pair[i].expand(batch, -1, -1, -1) for pair in seen], dim=2) for i in range(2))
+            keys, values = (torch.cat([_for_all(pair[i], batch) for pair in seen], dim=2) for i in range(2))
             x = x + block.attn.mixed(q, keys, values)
             x = x + block.mlp(block.norm2(x))
         return self.predictor_proj(self.predictor_norm(x[:, CONDITIONS:])), kept
@@ -66,6 +66,11 @@ class ActionPredictor(nn.Module):
             following.append(tokens)
             past.append(kept)
         return torch.stack(following, dim=1)
+
+
+def _for_all(x: Tensor, batch: int) -> Tensor:
+    """x (1 or B, ...) -> (B, ...)."""
+    return x if len(x) == batch else x.expand(batch, *x.shape[1:])
 
 
 def _frame_positions(time: int, grid: tuple[int, int]) -> Tensor:
