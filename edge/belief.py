@@ -16,6 +16,17 @@ from edge.memory.episode import BeliefCheckpoint
 from edge.messages import Belief, Floats, Latent
 
 
+def seen(latent: Latent) -> Belief:
+    """The belief of a model without a predictor: what is seen, and nothing about what comes next. Raises EngineError."""
+    _refuse_broken(latent)
+    return Belief(latent.tokens, None, latent.tokens[None], np.zeros((0, 0), np.float32), latent.captured_ns, 0)
+
+
+def _refuse_broken(latent: Latent) -> None:
+    if not finite(latent.tokens):
+        raise EngineError("the encoder gave numbers that are not finite: check the bundle")
+
+
 class BeliefFilter:
     """Holds the context window. One thread, the loop's, uses it.
 
@@ -50,8 +61,8 @@ class BeliefFilter:
         Raises EngineError.
         """
         self.engine_ns = 0
-        if latent is not None and not finite(latent.tokens):
-            raise EngineError("the encoder gave numbers that are not finite: check the bundle")
+        if latent is not None:
+            _refuse_broken(latent)
         before = self._belief
         if before is None:
             if latent is not None:

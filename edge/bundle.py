@@ -41,11 +41,16 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Picture(_Table, frozen=True):
-    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph."""
+    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph.
+
+    frames: F, pictures that one latent sees, the newest last; more than 1 for an encoder of video. per_step: how many of
+    them are new with each step, evenly spaced."""
 
     height: int
     width: int
     colour: Literal["bgr"] = "bgr"
+    frames: int = 1
+    per_step: int = 1
 
 
 class LatentShape(_Table, frozen=True):
@@ -102,10 +107,11 @@ class Graph(_Table, frozen=True):
 
 
 class Graphs(_Table, frozen=True):
-    """The parts. rollout: the planner's graph, absent in camera bundles."""
+    """The parts. predictor: absent where a camera is watched by memory alone. rollout: the planner's graph, absent in camera
+    bundles."""
 
     encoder: Graph
-    predictor: Graph
+    predictor: Graph | None = None
     rollout: Graph | None = None
 
 
@@ -144,6 +150,11 @@ class Bundle:
         if graph is None:
             raise BundleError(f"bundle {self.manifest.name!r} has no {part} graph: export it again with one")
         return graph
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it has a predictor; without one nothing is known about what comes next, only about what was there."""
+        return self.manifest.graphs.predictor is not None
 
     def path(self, file: str) -> Path | None:
         """Where a file of the bundle lies, or None if the manifest does not list it (optional calibration files)."""
@@ -198,6 +209,8 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     for label, value in (
         ("picture.height", picture.height),
         ("picture.width", picture.width),
+        ("picture.frames", picture.frames),
+        ("picture.per_step", picture.per_step),
         ("latent.tokens", latent.tokens),
         ("latent.dim", latent.dim),
         ("time.context", time.context),
@@ -205,6 +218,10 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     ):
         if not value > 0:
             yield f"{label} is {value} and must be above 0"
+    if picture.per_step > picture.frames:
+        yield f"picture.per_step is {picture.per_step} and picture.frames {picture.frames}, so that pictures would be left out"
+    if manifest.kind == "robot" and picture.frames > 1:
+        yield f"kind is 'robot' and picture.frames is {picture.frames}: only cameras may have an encoder of video"
     if latent.grid is not None and latent.grid[0] * latent.grid[1] != latent.tokens:
         yield f"latent.grid {list(latent.grid)} does not make latent.tokens = {latent.tokens}"
     for action in manifest.actions:
@@ -215,6 +232,8 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
         yield f"two actions share a name in {names}"
     if manifest.kind == "robot" and not (manifest.actions and goal):
         yield "kind is 'robot' and it has no [[actions]] or no [goal]"
+    if manifest.graphs.predictor is None and (manifest.kind == "robot" or manifest.actions or goal):
+        yield "it has actions or a goal, or is for a robot, and has no [graphs.predictor]"
     if goal is not None and not (goal.reached_cost > 0 and goal.horizon > 0 and goal.candidates > 0):
         yield "goal.reached_cost, goal.horizon and goal.candidates must be above 0"
     if goal is not None and not 0 < goal.elites < goal.candidates - FIXED_PLANS:
@@ -240,7 +259,7 @@ def signatures(manifest: Manifest) -> dict[Part, tuple[tuple[TensorSignature, ..
     def floats(name: str, *shape: int) -> TensorSignature:
         return TensorSignature(name, "float32", shape)
 
-    picture = TensorSignature("picture", "uint8", (1, manifest.picture.height, manifest.picture.width, 3))
+    picture = TensorSignature("picture", "uint8", (manifest.picture.frames, manifest.picture.height, manifest.picture.width, 3))
     acted = (floats("actions", 1, c, a),) if a else ()
     expected: dict[Part, tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]] = {
         "encoder": ((picture,), (floats("latent", 1, t, d),)),

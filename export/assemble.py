@@ -14,7 +14,7 @@ from export.package import write_bundle
 from export.quantize.pipeline import Quantized
 from export.refinement import refining
 
-NO_GRAPHS = Graphs(Graph("", (), ()), Graph("", (), ()))
+NO_GRAPHS = Graphs(Graph("", (), ()))
 """Stands in a manifest until :func:`assemble` fills in the graphs."""
 
 
@@ -35,8 +35,9 @@ def assemble(
         inputs, outputs = expected[part]
         return Graph(f"{part}.onnx", inputs, outputs, f"{part}.fp32.onnx" if part in fp32 else None)
 
+    predictor = graph("predictor") if "predictor" in quantized else None
     rollout = graph("rollout") if "rollout" in quantized else None
-    manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor"), rollout))
+    manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), predictor, rollout))
     models = {f"{part}.onnx": q.model for part, q in quantized.items()} | {f"{p}.fp32.onnx": data for p, data in fp32.items()}
     contents = {name: _with_search(name, data, manifest) for name, data in models.items()}
     contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items()}

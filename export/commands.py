@@ -1,4 +1,4 @@
-"""``latentloop export lewm`` and ``latentloop export onnx``: a checkpoint and footage in, an accepted bundle out."""
+"""``latentloop export KIND``: a checkpoint and footage in, an accepted bundle out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,20 @@ Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
 _LEWM_EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
-  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.down
+  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.mlp.down
 
 The folder holds config.json and weights.pt or weights.safetensors, and may hold latentloop.toml (docs/export.md), which says
 how long a step is and what the actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
+_VIT_EXAMPLES = """examples:
+  latentloop export dinov2 checkpoints/dinov2-small --frames yard.mp4 --out bundles/yard
+  latentloop calibrate alarms yard.mp4 --bundle bundles/yard
+  latentloop watch yard.mp4 --bundle bundles/yard
+
+The folder is a Hugging Face model with config.json and model.safetensors: DINOv2 (with or without registers), ViT, DeiT, I-JEPA
+or ViT-MSN. It may hold preprocessor_config.json, which says how pictures are normalised, and latentloop.toml (docs/export.md).
+The bundle has no predictor: it watches a camera by memory alone. exit codes: 0 written, 1 below the gate and nothing written,
+2 bad input
 """
 _ONNX_EXAMPLES = """examples:
   latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
@@ -34,11 +44,43 @@ _ONNX_EXAMPLES = """examples:
 The signature names the ONNX files beside it and describes their inputs (docs/export.md). Works without torch.
 exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
 """
+_VJEPA2_EXAMPLES = """examples:
+  latentloop export vjepa2 checkpoints/vjepa2-vitl-fpc64-256 --frames footage.mp4 --out bundles/vjepa2
+
+The folder holds config.json and model.safetensors, as transformers writes a VJEPA2Model, and may hold latentloop.toml
+(docs/export.md), which says how long a step is and how many pictures a clip has. transformers is not needed.
+exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
+_OFFICIAL_EXAMPLES = """examples:
+  latentloop export vjepa2-official checkpoints/vitl.pt --frames footage.mp4 --out bundles/vjepa2
+  latentloop export vjepa2-official checkpoints/vjepa2-ac-vitg.pt --frames arm.mp4 --out bundles/arm
+
+The file is V-JEPA 2, 2.1 or 2-AC as facebookresearch published it; latentloop.toml beside it (docs/export.md) says how long a
+step is and, for 2-AC, what the arm's actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
 
 
 def register_lewm(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``lewm`` to the kinds of ``latentloop export``."""
     _add(subparsers, "lewm", "a LeWorldModel checkpoint to an INT8 bundle", "folder of the checkpoint", _LEWM_EXAMPLES, _lewm)
+
+
+def register_vjepa2(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2 of Hugging Face to an INT8 bundle"
+    _add(subparsers, "vjepa2", purpose, "folder of the checkpoint", _VJEPA2_EXAMPLES, _vjepa2)
+
+
+def register_vjepa2_official(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2-official`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2, 2.1 or 2-AC of facebookresearch to an INT8 bundle"
+    _add(subparsers, "vjepa2-official", purpose, "the .pt file", _OFFICIAL_EXAMPLES, _vjepa2_official)
+
+
+def register_vit(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``dinov2``, also known as ``vit``, to the kinds of ``latentloop export``."""
+    purpose = "a Hugging Face vision encoder to an INT8 bundle without a predictor"
+    _add(subparsers, "dinov2", purpose, "folder of the model", _VIT_EXAMPLES, _vit, aliases=("vit",))
 
 
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -53,9 +95,11 @@ def _add(
     path: str,
     examples: str,
     open_source: Callable[[Path], Source],
+    aliases: tuple[str, ...] = (),
 ) -> None:
     parser = subparsers.add_parser(
         kind,
+        aliases=aliases,
         help=purpose,
         description=f"Turn {purpose}, calibrated on your footage and verified on footage that calibration has not seen.",
         epilog=examples,
@@ -91,6 +135,36 @@ def _lewm(path: Path) -> Source:
 
     torch.set_num_threads(1)
     return open_lewm(path)
+
+
+def _vjepa2(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2 import open_vjepa2
+
+    torch.set_num_threads(1)
+    return open_vjepa2(path)
+
+
+def _vjepa2_official(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2_official import open_official
+
+    torch.set_num_threads(1)
+    return open_official(path)
+
+
+def _vit(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vit import open_vit
+
+    torch.set_num_threads(1)
+    return open_vit(path)
 
 
 def _onnx(path: Path) -> Source:

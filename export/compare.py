@@ -36,10 +36,10 @@ SEARCHED = 16
 
 @dataclass(frozen=True)
 class Comparison:
-    """report: for the bundle. exact, quantized: what the predictors made of the FP32 latents, (E, T - C, tokens, D).
-    exact_latents, latents: of the FP32 and of the quantized encoder, (E, T, tokens, D). chained: what the quantized
-    predictor made of the quantized latents, as on the device. exact_costs, costs: of the same plans, (S, N), each chain on
-    its own latents; empty without a rollout."""
+    """report: for the bundle. exact, quantized: what the predictors made of the FP32 latents, (E, T - C, tokens, D), of no
+    step without a predictor. exact_latents, latents: of the FP32 and of the quantized encoder, (E, T, tokens, D). chained:
+    what the quantized predictor made of the quantized latents, as on the device. exact_costs, costs: of the same plans, (S,
+    N), each chain on its own latents; empty without a rollout."""
 
     report: dict[str, Any]
     exact: Floats

@@ -44,6 +44,12 @@ def run(engine: Engine, feed: Feed) -> Floats:
     return output
 
 
+def clips(pictures: NDArray[np.uint8], frames: int, per_step: int) -> NDArray[np.uint8]:
+    """Pictures (E, P, H, W, 3) -> what an encoder of video sees at each step, (E, T, F, H, W, 3), a view."""
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, frames, axis=1)
+    return np.moveaxis(windows[:, ::per_step], -1, 2)
+
+
 def picture_feed(pictures: NDArray[np.uint8]) -> Feed:
     """Input of the encoder: a picture (H, W, 3) or a clip (F, H, W, 3)."""
     return {"picture": pictures if pictures.ndim == 4 else pictures[None]}

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UserError
 from edge.messages import Floats
-from export.feeds import Plans, Progress, babbled_plans, unwatched
+from export.feeds import Plans, Progress, babbled_plans, clips, unwatched
 from export.frames import Footage, read_footage
 from export.labels import Labelled, read_labelled
 from export.sources.source import Source
@@ -24,12 +25,24 @@ VERIFICATION_PLANS = 24
 def run_length(source: Source) -> int:
     """Pictures that one run of footage must have: a context, and enough after it to see errors grow."""
     horizon = source.plan_shape[1] if source.plan_shape else 5
-    return source.time.context + horizon
+    return source.picture.frames + source.picture.per_step * (source.time.context + horizon - 1)
 
 
 def read_for(source: Source, frames: str, progress: Callable[[int], None] = lambda seen: None) -> Footage:
     """frames: a video file or a folder of pictures. Blocks until it is read. Raises UserError."""
-    return read_footage(frames, source.picture, source.time.step_s, run_length(source), RUNS, progress)
+    picture = source.picture
+    return in_steps(
+        read_footage(frames, picture, source.time.step_s / picture.per_step, run_length(source), RUNS, progress), source
+    )
+
+
+def in_steps(footage: Footage, source: Source) -> Footage:
+    """Runs of pictures as what the encoder sees at each step: for an encoder of video runs of clips (E, T, F, H, W, 3)."""
+    frames, per_step = source.picture.frames, source.picture.per_step
+    if frames == 1:
+        return footage
+    calibration, verification = (clips(half, frames, per_step) for half in (footage.calibration, footage.verification))
+    return Footage(calibration, verification, footage.label)
 
 
 def labelled_for(
@@ -38,6 +51,8 @@ def labelled_for(
     """labels: a file of export.labels, if there is one. normal: runs in which nothing is anomalous. Raises UserError."""
     if labels is None:
         return None
+    if source.picture.frames > 1:
+        raise UserError(f"labels {labels} cannot be used: {source.name} sees clips, and only pictures are labelled so far")
     return read_labelled(labels, source.picture, source.time.step_s, normal, source.latent.grid, progress)
 
 

@@ -86,9 +86,9 @@ def export_bundle(
     labelled = labelled_for(source, labels, footage.calibration, progress)
     keep_float = (*source.keep_float, *keep_float)
     actions = drawn_actions(source, footage.calibration, CALIBRATION_SEED)
-    fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
-    exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
-
+    exact: dict[Part, Engine] = {
+        part: OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)") for part, graph in source.graphs.items()
+    }
     plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
     report: dict[str, Any] = {}

@@ -115,6 +115,16 @@ def test_a_camera_bundle_needs_no_actions_no_goal_and_no_rollout(tmp_path):
         bundle.graph("rollout")
 
 
+def test_a_camera_may_have_an_encoder_of_video(tmp_path):
+    changes = {"kind": "camera", "actions": None, "goal": None, "graphs/rollout": None, "picture/frames": 4, "picture/per_step": 2}
+    changes["graphs/predictor/inputs"] = [tensor("context", 1, 3, 4, 8)]
+    with pytest.raises(BundleError, match=r"picture uint8 \(1, 12, 16, 3\) .* need picture uint8 \(4, 12, 16, 3\)"):
+        load(write(tmp_path, changes))
+    video = tensor("picture", 4, 12, 16, 3, dtype="uint8")
+    picture = load(write(tmp_path, {**changes, "graphs/encoder/inputs": [video]})).manifest.picture
+    assert (picture.frames, picture.per_step) == (4, 2)
+
+
 REFUSED = [
     ({"format": 2}, r"bundle format 2 and this latentloop reads up to 1: update"),
     ({"format": None}, r"format None and it must be 1"),
@@ -123,6 +133,9 @@ REFUSED = [
     ({"colour": "rgb"}, r"unknown field `colour`"),
     ({"picture/colour": "rgb"}, r"Invalid enum value 'rgb' - at `\$\.picture\.colour`"),
     ({"picture/height": 0}, r"picture\.height is 0 and must be above 0"),
+    ({"picture/frames": 0}, r"picture\.frames is 0 and must be above 0"),
+    ({"picture/frames": 2}, r"picture\.frames is 2: only cameras may"),
+    ({"picture/per_step": 2}, r"picture\.per_step is 2 and picture\.frames 1"),
     ({"time/step_s": 0.0}, r"time\.step_s is 0\.0 and must be above 0"),
     ({"time/step_s": float("nan")}, r"time\.step_s is nan and must be above 0"),
     ({"latent/grid": [2, 3]}, r"latent\.grid \[2, 3\] does not make latent\.tokens = 4"),
