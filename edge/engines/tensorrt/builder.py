@@ -130,7 +130,11 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 
 def _complaint(parser: Any, listener: Any) -> str:
-    return " ".join(str(parser.get_error(0).desc()).split()) if parser.num_errors else _said(listener)
+    if not parser.num_errors:
+        return _said(listener)
+    error = parser.get_error(0)
+    said = " ".join(str(error.desc()).split())
+    return f"{error.node_operator()} (node {error.node_name()}): {said}" if error.node_operator() else said
 
 
 def _said(listener: Any) -> str:

@@ -37,8 +37,10 @@ def feeds_for(bundle: Bundle, part: Part, encoder: OnnxRuntimeEngine, count: int
             "goal": latents[None, (first * 7 + context) % len(latents)],
         }
         shapes = {each.name: each.shape for each in inputs}
-        actions = {name: _plans(rng, shape) for name, shape in shapes.items() if name not in known}
-        found.append({name: known[name] for name in shapes if name in known} | actions)
+        for name, shape in shapes.items():
+            if name not in known:  # beside actions there are weights and spreads of a search, all of them above 0
+                known[name] = _plans(rng, shape) if "actions" in name else rng.random(shape).astype(np.float32)
+        found.append({name: known[name] for name in shapes})
     return found
 
 

@@ -84,6 +84,6 @@ def mismatches(key: Key, machine: Machine, onnx_sha256: str) -> Iterator[str]:
     if there.compute_capability != machine.compute_capability:
         yield f"it was built for compute capability {there.compute_capability} and this GPU has {machine.compute_capability}"
     if there.gpu != machine.gpu:
-        yield f"it was built on a {there.gpu} and this is a {machine.gpu}"
+        yield f"it was built on {there.gpu!r} and this is {machine.gpu!r}"
     if key.onnx_sha256 != onnx_sha256:
         yield f"it was built from a graph with sha256 {key.onnx_sha256[:12]}… and the bundle's is {onnx_sha256[:12]}…"

@@ -1,0 +1,118 @@
+"""The comparison that decides: held with real engines of onnxruntime, one of them of a graph that was tampered with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.bundle import Bundle, Part, load
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.tensorrt.feeds import feeds_for, pictures
+from edge.engines.tensorrt.record import Verdict
+from edge.engines.tensorrt.trial import cosine, judge, latencies, outputs, relative_error, spearman
+
+BUNDLES: tuple[tuple[str, Part], ...] = (
+    ("camera", "encoder"),
+    ("camera", "predictor"),
+    ("rover", "predictor"),
+    ("rover", "rollout"),
+)
+
+
+def engine_of(bundle: Bundle, part: Part, *, integers: bool = True, scaled: float = 1.0) -> OnnxRuntimeEngine:
+    """scaled: multiplies the scale of the last quantized weight, as a wrong tactic might."""
+    path = bundle.folder / bundle.graph(part).file
+    model = path.read_bytes()
+    if scaled != 1.0:
+        onnx = pytest.importorskip("onnx")
+        graph = onnx.load_from_string(model)
+        weights = [n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[1].endswith("scale")]
+        constants = {each.name: each for each in graph.graph.initializer}
+        name = next(n.input[1] for n in reversed(weights) if constants[n.input[1]].dims)
+        values = onnx.numpy_helper.to_array(constants[name]) * np.float32(scaled)
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
+        model = graph.SerializeToString()
+    return OnnxRuntimeEngine(model, str(path), integers=integers)
+
+
+def trial(name: str, part: Part, candidate: OnnxRuntimeEngine) -> Verdict:
+    bundle = load(name)
+    feeds = feeds_for(bundle, part, engine_of(bundle, "encoder"), count=3)
+    return judge(engine_of(bundle, part), candidate, feeds, seconds=0.0)
+
+
+@pytest.mark.parametrize(("name", "part"), BUNDLES)
+def test_the_same_graph_passes(name: str, part: Part) -> None:
+    verdict = trial(name, part, engine_of(load(name), part))
+    assert verdict.accepted and verdict.reason == ""
+    assert (verdict.cosine, verdict.relative_error, verdict.samples) == (1.0, 0.0, 3)
+    assert (verdict.rank_correlation == 1.0) == (part == "rollout")
+    assert verdict.milliseconds and verdict.reference_milliseconds
+
+
+@pytest.mark.parametrize(("name", "part"), BUNDLES[:2])
+def test_float_arithmetic_on_the_same_weights_passes_and_is_not_the_same(name: str, part: Part) -> None:
+    verdict = trial(name, part, engine_of(load(name), part, integers=False))
+    assert verdict.accepted and verdict.relative_error is not None and 0.0 < verdict.relative_error < 0.05
+
+
+def test_a_graph_that_computes_something_else_is_refused() -> None:
+    verdict = trial("camera", "encoder", engine_of(load("camera"), "encoder", scaled=1.5))
+    assert not verdict.accepted and "must be at" in verdict.reason
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    verdict = trial("camera", "encoder", engine_of(load("camera"), "encoder", scaled=float("inf")))
+    assert not verdict.accepted and "latent is not finite" in verdict.reason
+
+
+def test_feeds_fit_the_graphs_and_are_the_same_every_time() -> None:
+    for name, part in BUNDLES:
+        bundle = load(name)
+        encoder = engine_of(bundle, "encoder")
+        first, second = (feeds_for(bundle, part, encoder, count=2) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            assert a.keys() == engine_of(bundle, part).inputs.keys()
+            assert all(np.array_equal(a[key], b[key]) for key in a)
+        assert any(not np.array_equal(first[0][key], first[1][key]) for key in first[0])
+
+
+def test_latents_of_different_pictures_differ() -> None:
+    bundle = load("camera")
+    encoder = engine_of(bundle, "encoder")
+    size = (bundle.manifest.picture.height, bundle.manifest.picture.width)
+    seen = pictures(np.random.default_rng(0), size, 6)
+    latents = [outputs(encoder, {"picture": each[None]})["latent"] for each in seen]
+    assert seen.std() > 20
+    assert min(relative_error(latents[0], other) for other in latents[1:]) > 0.05
+
+
+def test_measures() -> None:
+    a = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
+    assert cosine(a, 3 * a) == pytest.approx(1.0) and cosine(a, -a) == pytest.approx(-1.0)
+    assert cosine(a, a * 0) == 0.0 and cosine(a * 0, a * 0) == 1.0
+    assert relative_error(a, 1.1 * a) == pytest.approx(0.1)
+    assert relative_error(a * 0, a) == float("inf") and relative_error(a * 0, a * 0) == 0.0
+    x = np.array([3.0, 1.0, 2.0])
+    assert spearman(x, x * 2) == 1.0 and spearman(x, -x) == -1.0
+
+
+def test_engines_take_turns() -> None:
+    order: list[str] = []
+
+    class Noted(OnnxRuntimeEngine):
+        def enqueue(self) -> None:
+            order.append(self._where)
+            super().enqueue()
+
+    bundle = load("camera")
+    path = bundle.folder / bundle.graph("predictor").file
+    engines = [Noted(path.read_bytes(), name) for name in "ab"]
+    times = latencies(engines, 0.0, least=3)
+    assert order == ["a", "b"] * 3 and [len(each) for each in times] == [3, 3]
+
+
+def test_a_bundle_without_a_rollout_has_no_feeds_for_it() -> None:
+    bundle = load("camera")
+    with pytest.raises(KeyError):
+        feeds_for(bundle, "rollout", engine_of(bundle, "encoder"))
