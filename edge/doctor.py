@@ -343,16 +343,47 @@ def time_synchronised(state: int) -> Finding:
 # -- the command -------------------------------------------------------------------------------------------------
 
 
+_EXAMPLES = """examples:
+  latentloop doctor
+  latentloop doctor --acceptance rover --out report     on a Jetson or another NVIDIA GPU: everything it must show
+
+exit codes: 0 the demo can run here, or the bundle is accepted; 1 it cannot, or is not; 2 bad input
+"""
+
+
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the ``doctor`` command."""
     parser = subparsers.add_parser(
         "doctor",
         help="what this machine has, what is missing and what to do",
         description="Look at this machine and say what is missing; changes nothing.",
-        epilog="exit codes: 0 the demo can run here, 1 it cannot",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list of {check, level, found, remedy}")
-    parser.set_defaults(run=lambda args: report(list(examine()), as_json=args.json))
+    accept = parser.add_argument_group("acceptance")
+    accept.add_argument("--acceptance", metavar="BUNDLE", help="build its TensorRT engines, measure them and write a report")
+    accept.add_argument("--out", type=Path, default=Path("acceptance"), metavar="FOLDER", help="of it (default: %(default)s)")
+    accept.add_argument("--seconds", type=_seconds, default=5.0, help="to time each engine for (default: %(default)s)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.acceptance is None:
+        return report(list(examine()), as_json=args.json)
+    from edge.acceptance import command  # not at the top: the doctor also runs where packages are missing
+
+    return command.run(args.acceptance, args.out, seconds=args.seconds, as_json=args.json)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0 and up to 3600")
+    return value
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:

@@ -129,6 +129,11 @@ class TensorRtEngine:
         except Exception as error:
             raise self._failed("failed while running", error) from error
 
+    @property
+    def has_graph(self) -> bool:
+        """It is launched as one CUDA graph."""
+        return self._graph is not None
+
     def inspected(self) -> str:
         """The plan's layers as the engine inspector describes them, JSON."""
         trt = self._library.trt
