@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,10 @@ class Library:
             self.cuda.Context.pop()
 
 
+@lru_cache
 def find_library(root: Path = Path("/")) -> Library:
-    """Import TensorRT and pycuda and open the first GPU. root: where the system's files lie. Raises NoTensorRt."""
+    """Import TensorRT and pycuda and open the first GPU; once per process, because pycuda counts each context that it
+    retains as another. root: where the system's files lie. Raises NoTensorRt."""
     try:
         trt = importlib.import_module("tensorrt")
         cuda = importlib.import_module("pycuda.driver")

@@ -31,6 +31,9 @@ class TensorRtEngine:
         self._library, self._where, self.info = library, where, info
         self._graph: CudaGraph | None = None
         self._context: Any = None
+        self._engine: Any = None
+        self._runtime: Any = None
+        self._stream: Any = None
         self._host: dict[str, Array] = {}
         self._device: dict[str, Any] = {}
         self._inputs: dict[str, TensorSpec] = {}
@@ -99,18 +102,19 @@ class TensorRtEngine:
         return self._outputs
 
     def input(self, name: str) -> Array:
+        self._must_be_open()
         if name not in self._inputs:
             raise EngineError(f"{self._where} has no input {name!r}, only {', '.join(self._inputs)}")
         return self._host[name]
 
     def output(self, name: str) -> Array:
+        self._must_be_open()
         if name not in self._outputs:
             raise EngineError(f"{self._where} has no output {name!r}, only {', '.join(self._outputs)}")
         return self._host[name]
 
     def enqueue(self) -> None:
-        if self._context is None:
-            raise EngineError(f"the engine for {self._where} was closed: load it again")
+        self._must_be_open()
         try:
             with self._library.current():
                 if self._graph is not None:
@@ -123,6 +127,7 @@ class TensorRtEngine:
             raise self._failed("failed while running", error) from error
 
     def wait(self) -> None:
+        self._must_be_open()
         try:
             with self._library.current():
                 self._stream.synchronize()
@@ -142,14 +147,17 @@ class TensorRtEngine:
             return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Buffers live on as long as somebody holds their arrays."""
-        if self._context is None:
-            return
-        with self._library.current():
+        """Host buffers live on as long as somebody holds their arrays."""
+        with self._library.current():  # pycuda gives memory back only where its context is current
             if self._graph is not None:
                 self._graph.close()
-            self._graph = self._context = self._engine = self._runtime = None
+            self._graph = self._context = self._engine = self._runtime = self._stream = None
             self._device.clear()
+            self._host.clear()
+
+    def _must_be_open(self) -> None:
+        if self._context is None:
+            raise EngineError(f"the engine for {self._where} was closed: load it again")
 
     def _failed(self, what: str, error: Exception) -> EngineError:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
