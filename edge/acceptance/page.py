@@ -87,14 +87,15 @@ def _gpu(found: Acceptance) -> str:
 
 def _engine(engine: GpuEngine) -> tuple[str, ...]:
     record, verdict = engine.record, engine.record.verdict
+    distance = verdict.distance if verdict is not None else None
     launched = " (CUDA graph)" if engine.cuda_graph else ""
     times = _times(engine.timing) if engine.timing is not None else ("", "", "", "", escape(verdict.reason if verdict else ""))
     return (
         escape(record.part),
         escape(record.recipe) + launched,
         escape(record.precision),
-        f"{verdict.cosine:.5f}" if verdict is not None and verdict.cosine is not None else "",
-        f"{verdict.relative_error:.4f}" if verdict is not None and verdict.relative_error is not None else "",
+        f"{distance.cosine:.5f}" if distance is not None else "",
+        f"{distance.relative_error:.4f}" if distance is not None else "",
         _kernels(record),
         *times,
     )

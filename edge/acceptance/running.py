@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.acceptance.report import Acceptance, Check, CpuPart, GpuEngine, Timing
 from edge.acceptance.sensors import Watched
-from edge.bundle import Bundle, Part, signatures
+from edge.bundle import Bundle, Part
 from edge.engines import onnx_file
 from edge.engines.engine import Engine, EngineError
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -21,7 +21,7 @@ from edge.engines.tensorrt.builder import Effort, Progress
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
-from edge.engines.tensorrt.making import load_plan, make_engines
+from edge.engines.tensorrt.making import load_plan, make_engines, parts_of
 from edge.engines.tensorrt.record import Record
 from edge.engines.tensorrt.trial import Feed, latencies, outputs
 from edge.jetson import find_jetson
@@ -40,7 +40,7 @@ def accept(
 ) -> Acceptance:
     """Run everything. seconds: how long each engine is timed. Blocks for so long per engine, and for the builds. Raises
     EngineError where the bundle cannot be run at all."""
-    parts = tuple(signatures(bundle.manifest))
+    parts = parts_of(bundle)
     references = {part: _reference(bundle, part) for part in parts}
     encoder = references["encoder"]
     feeds = {}
@@ -161,7 +161,7 @@ def _wanted(bundle: Bundle, part: Part) -> list[str]:
 def gpu_checks(bundle: Bundle, records: list[Record]) -> Iterator[Check]:
     """By what is recorded of the plans that were made. A part agrees if the fastest of its plans was accepted; tactics are
     those of that plan, integer ones those of any accepted INT8 plan."""
-    for part in signatures(bundle.manifest):
+    for part in parts_of(bundle):
         accepted = sorted((r for r in records if r.part == part and r.accepted), key=lambda record: record.milliseconds)
         for what in _wanted(bundle, part):
             if not accepted:
@@ -173,9 +173,9 @@ def gpu_checks(bundle: Bundle, records: list[Record]) -> Iterator[Check]:
                 yield _tactics(what, accepted, "fused_attention", "fused attention kernels")
             else:
                 best = accepted[0]
-                verdict = best.verdict
-                found = f"{best.recipe}: cosine {verdict.cosine}, relative error {verdict.relative_error}" if verdict else ""
-                yield Check(what, "passed", found)
+                distance = best.verdict.distance if best.verdict is not None else None
+                found = f"cosine {distance.cosine}, relative error {distance.relative_error}" if distance is not None else ""
+                yield Check(what, "passed", f"{best.recipe}: {found}")
 
 
 def _tactics(what: str, records: list[Record], count: str, said: str) -> Check:

@@ -14,6 +14,7 @@ import pytest
 
 from edge.engines.engine import EngineError
 from edge.engines.onnx_file import with_unsigned_activations
+from edge.engines.onnx_half import with_half_floats
 from edge.engines.tensorrt.builder import build_plan
 from edge.engines.tensorrt.recipe import recipes
 from export.lint.rules import RULES
@@ -109,6 +110,11 @@ def test_what_the_lint_calls_clean_compiles(trial: Trial) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_shipped_graphs_compile(path: Path) -> None:
     assert compile_error(path.read_bytes()) == ""
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "rollout"], ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_half_forms_of_shipped_graphs_compile(path: Path) -> None:
+    assert compile_error(with_half_floats(path.read_bytes())) == ""
 
 
 def test_fresh_exports_compile_in_int8_and_in_float(exported: Exported) -> None:

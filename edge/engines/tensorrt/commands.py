@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from edge.bundle import Bundle, load, signatures
+from edge.bundle import Bundle, load
 from edge.engines.engine import EngineError
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.engines.tensorrt.builder import NORMAL, Effort
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.choice import choose
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
-from edge.engines.tensorrt.making import check_engine, make_engines, said
+from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
 from edge.engines.tensorrt.record import Record, Verdict
 
 _EXAMPLES = """examples:
@@ -84,7 +84,7 @@ def _check(args: argparse.Namespace) -> int:
     file = bundle.folder / bundle.graph("encoder").file
     encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
     found = []
-    for part in signatures(bundle.manifest):
+    for part in parts_of(bundle):
         for record in choose(cache.records(), bundle, part, library.machine).usable:
             progress.say(f"{part} as {record.recipe}: comparing")
             try:
@@ -113,7 +113,7 @@ def _report(args: argparse.Namespace, bundle: Bundle | None, records: list[Recor
     reasons: dict[str, str] = {}
     without: list[str] = []
     if bundle is not None and library is not None:
-        for part in signatures(bundle.manifest):
+        for part in parts_of(bundle):
             choice = choose(records, bundle, part, library.machine)
             reasons |= {record.key.digest(): reason for record, reason in choice.refused}
             if not any(r.part == part and r.accepted and r.key.machine == library.machine for r in records):

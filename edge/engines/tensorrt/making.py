@@ -12,6 +12,7 @@ import msgspec
 from edge.bundle import Bundle, Part, signatures
 from edge.engines import onnx_file
 from edge.engines.engine import EngineError, EngineInfo
+from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.engines.tensorrt.builder import NORMAL, Effort, Progress, build_plan
 from edge.engines.tensorrt.cache import PlanCache
@@ -29,7 +30,7 @@ Say = Callable[[str], None]
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """One plan that could be made. path, model: of the graph."""
+    """One plan that could be made. path: of the graph's file. model: its bytes, in the form that the recipe asks for."""
 
     part: Part
     recipe: Recipe
@@ -38,10 +39,15 @@ class Candidate(msgspec.Struct, frozen=True):
     key: Key
 
 
+def parts_of(bundle: Bundle) -> list[Part]:
+    """The parts that a bundle has."""
+    return [part for part in signatures(bundle.manifest) if getattr(bundle.manifest.graphs, part) is not None]
+
+
 def candidates(bundle: Bundle, machine: Machine, effort: Effort = NORMAL, *, dla: int | None = None) -> Iterator[Candidate]:
     """Every plan worth making of a bundle on a machine. A recipe for the FP32 graph is left out where the bundle carries
     none. Raises EngineError."""
-    for part in signatures(bundle.manifest):
+    for part in parts_of(bundle):
         graph = bundle.graph(part)
         for recipe in recipes(machine.tensorrt, dla=dla):
             file = graph.file if recipe.graph == "int8" else graph.fp32
@@ -52,8 +58,15 @@ def candidates(bundle: Bundle, machine: Machine, effort: Effort = NORMAL, *, dla
                 model = path.read_bytes()
             except OSError as error:
                 raise EngineError(f"{path} cannot be read ({error.strerror}): copy or export the bundle again") from None
+            digest = hashlib.sha256(model).hexdigest()
             flags = (recipe.name, f"level {effort.level}", f"workspace {effort.workspace_mb} MB")
-            yield Candidate(part, recipe, str(path), model, Key(machine, hashlib.sha256(model).hexdigest(), flags))
+            if recipe.half:
+                try:
+                    model = with_half_floats(model)
+                except onnx_file.OnnxFileError as error:
+                    log.warning("%s is not tried as %s: %s", path, recipe.name, error)
+                    continue
+            yield Candidate(part, recipe, str(path), model, Key(machine, digest, flags))
 
 
 def settled(record: Record | None) -> str:
@@ -158,17 +171,19 @@ def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers:
 
 
 def check_engine(bundle: Bundle, record: Record, library: Library, plan: bytes, encoder: OnnxRuntimeEngine) -> Verdict:
-    """Hold a plan against onnxruntime on the graph it was built from. encoder: the bundle's, for inputs. Raises
-    EngineError."""
+    """Hold a plan against onnxruntime: with the FP32 graph, or where the bundle carries none with the INT8 graph in float
+    arithmetic, for what is right; with the INT8 graph as it would run otherwise for what is usual. encoder: the bundle's,
+    for inputs. Raises EngineError."""
     graph = bundle.graph(record.part)
-    path = bundle.folder / ((graph.fp32 if record.graph == "fp32" else None) or graph.file)
-    reference = OnnxRuntimeEngine(path.read_bytes(), str(path))
+    exact, reference = (
+        OnnxRuntimeEngine((bundle.folder / file).read_bytes(), str(bundle.folder / file), integers=integers)
+        for file, integers in ((graph.fp32 or graph.file, False), (graph.file, True))
+    )
     engine = load_plan(record, library, plan)
     try:
-        return judge(reference, engine, feeds_for(bundle, record.part, encoder))
+        return judge(exact, reference, engine, feeds_for(bundle, record.part, encoder))
     finally:
         engine.close()
-        reference.close()
 
 
 def load_plan(record: Record, library: Library, plan: bytes) -> TensorRtEngine:
@@ -191,7 +206,8 @@ def said(record: Record) -> str:
         return "its build ended without a word"
     if not verdict.accepted:
         return f"refused, {verdict.reason}"
+    error = f"error {verdict.distance.relative_error:.4f}" if verdict.distance is not None else "not compared"
     return (
         f"{verdict.milliseconds:.2f} ms, onnxruntime {verdict.reference_milliseconds:.2f} ms, "
-        f"cosine {verdict.cosine:.5f}, {record.precision}"
+        f"{error}, {record.precision}"
     )

@@ -24,16 +24,23 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
+class Distance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an engine is from float arithmetic, means over all inputs. rank_correlation: of a rollout's plans."""
+
+    cosine: float
+    relative_error: float
+    rank_correlation: float | None = None
+
+
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of the trial against onnxruntime on the same inputs. reason: why it was refused, empty if it was not. cosine,
-    relative_error, rank_correlation: the worst of all inputs; the last for rollouts only. milliseconds: of one call, the
-    median; reference_milliseconds: of onnxruntime, taking turns with it. samples: inputs compared."""
+    """Of a trial. reason: why the engine was refused, empty if it was not. distance: of the engine. reference: of
+    onnxruntime as it would run otherwise. milliseconds: of one call, the median; reference_milliseconds: of onnxruntime,
+    taking turns with it. samples: inputs compared."""
 
     accepted: bool
     reason: str = ""
-    cosine: float | None = None
-    relative_error: float | None = None
-    rank_correlation: float | None = None
+    distance: Distance | None = None
+    reference: Distance | None = None
     milliseconds: float | None = None
     reference_milliseconds: float | None = None
     samples: int = 0

@@ -19,12 +19,12 @@ from edge.bundle import load
 from edge.engines.tensorrt.layers import Layers
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates
-from edge.engines.tensorrt.record import Record, Verdict
+from edge.engines.tensorrt.record import Distance, Record, Verdict
 from edge.errors import UserError
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
-PASSED = Verdict(True, "", 0.9999, 0.001, None, 2.0, 9.0, 8)
-REFUSED = Verdict(False, "the worst cosine is <b>0.9</b>", 0.9, 0.4, None, 1.0, 9.0, 8)
+PASSED = Verdict(True, "", Distance(0.9999, 0.001), Distance(0.9999, 0.001), 2.0, 9.0, 8)
+REFUSED = Verdict(False, "the cosine is <b>0.9</b>", Distance(0.9, 0.4), Distance(0.9999, 0.001), 1.0, 9.0, 8)
 
 
 def none() -> Library:
@@ -51,7 +51,7 @@ def test_the_cpu_part_is_run_and_the_gpu_part_is_said_not_to_be(found: Acceptanc
     assert [part.part for part in found.cpu] == ["encoder", "predictor"]
     for part in found.cpu:
         assert part.integer_gemms == part.quantized_linears > 0
-        assert part.timing.calls >= 20 and 0 < part.timing.p50 <= part.timing.p90 <= part.timing.p99 <= part.timing.worst
+        assert part.timing.calls >= 10 and 0 < part.timing.p50 <= part.timing.p90 <= part.timing.p99 <= part.timing.worst
         for figures in part.outputs.values():
             assert figures["std"] > 0 and len(figures["first"]) == 8
     outcomes = {check.what: check.outcome for check in found.checks}

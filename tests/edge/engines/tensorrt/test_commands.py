@@ -16,7 +16,7 @@ from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.commands import Progress
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates
-from edge.engines.tensorrt.record import Record, Verdict
+from edge.engines.tensorrt.record import Distance, Record, Verdict
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
 THOR = Machine("10.16.1", "Thor", "11.0")
@@ -43,7 +43,7 @@ def filled(cache: PlanCache) -> PlanCache:
     for candidate in candidates(load("camera"), ORIN):
         if candidate.part == "encoder":
             passed = candidate.recipe.name == "int8"
-            verdict = Verdict(passed, "" if passed else "too far off", 0.9999, 0.001, None, 2.0, 9.0, 8)
+            verdict = Verdict(passed, "" if passed else "too far off", Distance(0.9999, 0.001), None, 2.0, 9.0, 8)
             known = Record(candidate.key, "camera", "encoder", candidate.recipe.name, "int8", built=1.0, verdict=verdict)
             cache.finish(known, b"plan")
     return cache
@@ -82,7 +82,7 @@ def test_the_list_says_what_is_used_and_why_not(
     here(monkeypatch, ORIN)
     assert run("list", "camera") == 1
     text = capsys.readouterr().out
-    assert "2.00 ms, onnxruntime 9.00 ms, cosine 0.99990" in text and "refused, too far off" in text
+    assert "2.00 ms, onnxruntime 9.00 ms, error 0.0010" in text and "refused, too far off" in text
     assert "without an accepted engine: predictor; onnxruntime runs them" in text and "not used" not in text
     here(monkeypatch, THOR)
     assert run("list", "camera", "--json") == 1

@@ -5,6 +5,7 @@ Nothing here pretends to be a GPU: plans are bytes that nobody runs, and what de
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from edge.bundle import Bundle, load
 from edge.engines import EngineError, EngineSettings, load_engine
+from edge.engines.onnx_half import with_half_floats
 from edge.engines.tensorrt.builder import Effort
 from edge.engines.tensorrt.cache import KEPT_GENERATIONS, PlanCache
 from edge.engines.tensorrt.choice import accepted_engine, choose
@@ -21,11 +23,12 @@ from edge.engines.tensorrt.layers import Layers
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates, engine_info, settled
 from edge.engines.tensorrt.recipe import recipes
-from edge.engines.tensorrt.record import Key, Record, Verdict, mismatches
+from edge.engines.tensorrt.record import Distance, Key, Record, Verdict, mismatches
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
-PASSED = Verdict(True, "", 0.9999, 0.001, None, 2.0, 9.0, 8)
-REFUSED = Verdict(False, "the worst cosine is 0.90000 and must be at least 0.999", 0.9, 0.4, None, 1.0, 9.0, 8)
+USUAL = Distance(0.9999, 0.001)
+PASSED = Verdict(True, "", USUAL, USUAL, 2.0, 9.0, 8)
+REFUSED = Verdict(False, "the cosine is 0.90000 and must be at least 0.99900", Distance(0.9, 0.4), USUAL, 1.0, 9.0, 8)
 
 
 @pytest.fixture
@@ -74,12 +77,19 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_reason(changed: dict[str, 
 
 def test_recipes_go_by_the_version() -> None:
     assert [each.name for each in recipes("10.3.0")] == ["int8", "int8-fp16", "fp16"]
-    assert [each.name for each in recipes("10.16.1.11", dla=1)][-1] == "int8-fp16-dla1"
-    assert [each.name for each in recipes("11.4.1", dla=0)] == ["int8"]
+    assert [each.name for each in recipes("10.16.1.11", dla=1)] == ["int8", "int8-fp16", "fp16", "int8-fp16-dla1"]
+    assert [each.name for each in recipes("11.4.1", dla=0)] == ["int8", "int8-fp16", "fp16"]
 
 
 def test_a_recipe_for_a_graph_that_the_bundle_does_not_carry_is_left_out(bundle: Bundle) -> None:
     assert {each.recipe.name for each in candidates(bundle, ORIN)} == {"int8", "int8-fp16"}
+
+
+def test_a_graph_is_given_in_the_form_that_the_recipe_asks_for(bundle: Bundle) -> None:
+    typed, half = (each for each in candidates(bundle, ORIN) if each.part == "encoder")
+    master = (bundle.folder / bundle.graph("encoder").file).read_bytes()
+    assert typed.model == master and half.model == with_half_floats(master) != master
+    assert typed.key.onnx_sha256 == half.key.onnx_sha256 == hashlib.sha256(master).hexdigest()
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------
@@ -96,7 +106,7 @@ def test_the_fastest_that_passed_wins(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("verdict", "machine", "says"),
     [
-        (REFUSED, ORIN, "the worst cosine is 0.90000"),
+        (REFUSED, ORIN, "the cosine is 0.90000"),
         (None, ORIN, "ended without a word"),
         (msgspec.structs.replace(PASSED, milliseconds=9.5), ORIN, "it takes 9.5 ms and onnxruntime 9.0 ms"),
         (PASSED, Machine("10.16.1", "Thor", "11.0"), "this is 10.16.1; it was built for"),
@@ -200,7 +210,7 @@ def test_a_build_that_took_its_process_down_is_not_tried_by_itself_again(bundle:
     cache.begin(started)
     assert "ended without a word" in settled(cache.find(started.key))
     cache.finish(record(bundle, verdict=REFUSED), b"bad")
-    assert "it was refused: the worst cosine" in settled(cache.find(started.key))
+    assert "it was refused: the cosine" in settled(cache.find(started.key))
     assert list(cache.folder.glob("*.plan")) == []
 
 

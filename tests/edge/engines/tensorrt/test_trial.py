@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from edge.bundle import Bundle, Part, load
+from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.engines.tensorrt.feeds import feeds_for, pictures
-from edge.engines.tensorrt.record import Verdict
-from edge.engines.tensorrt.trial import cosine, judge, latencies, outputs, relative_error, spearman
+from edge.engines.tensorrt.record import Distance, Verdict
+from edge.engines.tensorrt.trial import cosine, excesses, judge, latencies, outputs, relative_error, spearman
 
 BUNDLES: tuple[tuple[str, Part], ...] = (
     ("camera", "encoder"),
@@ -35,35 +36,65 @@ def engine_of(bundle: Bundle, part: Part, *, integers: bool = True, scaled: floa
     return OnnxRuntimeEngine(model, str(path), integers=integers)
 
 
-def trial(name: str, part: Part, candidate: OnnxRuntimeEngine) -> Verdict:
+def trial(name: str, part: Part, candidate: OnnxRuntimeEngine, count: int = 3) -> Verdict:
     bundle = load(name)
-    feeds = feeds_for(bundle, part, engine_of(bundle, "encoder"), count=3)
-    return judge(engine_of(bundle, part), candidate, feeds, seconds=0.0)
+    feeds = feeds_for(bundle, part, engine_of(bundle, "encoder"), count)
+    return judge(engine_of(bundle, part, integers=False), engine_of(bundle, part), candidate, feeds, seconds=0.0)
 
 
 @pytest.mark.parametrize(("name", "part"), BUNDLES)
-def test_the_same_graph_passes(name: str, part: Part) -> None:
+def test_the_engine_that_would_run_otherwise_passes_against_itself(name: str, part: Part) -> None:
     verdict = trial(name, part, engine_of(load(name), part))
-    assert verdict.accepted and verdict.reason == ""
-    assert (verdict.cosine, verdict.relative_error, verdict.samples) == (1.0, 0.0, 3)
-    assert (verdict.rank_correlation == 1.0) == (part == "rollout")
+    assert verdict.accepted and verdict.reason == "" and verdict.samples == 3
+    assert verdict.distance is not None and verdict.distance == verdict.reference
+    assert verdict.distance.relative_error > 0.0 and (verdict.distance.rank_correlation is None) == (part != "rollout")
     assert verdict.milliseconds and verdict.reference_milliseconds
 
 
-@pytest.mark.parametrize(("name", "part"), BUNDLES[:2])
-def test_float_arithmetic_on_the_same_weights_passes_and_is_not_the_same(name: str, part: Part) -> None:
+@pytest.mark.parametrize(("name", "part"), BUNDLES)
+def test_float_arithmetic_passes_with_no_distance_at_all(name: str, part: Part) -> None:
     verdict = trial(name, part, engine_of(load(name), part, integers=False))
-    assert verdict.accepted and verdict.relative_error is not None and 0.0 < verdict.relative_error < 0.05
+    assert verdict.accepted and verdict.distance is not None and verdict.distance.relative_error == 0.0
 
 
-def test_a_graph_that_computes_something_else_is_refused() -> None:
-    verdict = trial("camera", "encoder", engine_of(load("camera"), "encoder", scaled=1.5))
+@pytest.mark.parametrize(("name", "part"), BUNDLES)
+def test_the_half_form_is_as_near_to_float_arithmetic_as_the_graph_it_is_made_of(name: str, part: Part) -> None:
+    bundle = load(name)
+    half = with_half_floats((bundle.folder / bundle.graph(part).file).read_bytes())
+    verdict = trial(name, part, OnnxRuntimeEngine(half, "half"), count=8)
+    assert verdict.accepted and verdict.distance is not None and verdict.reference is not None
+    assert verdict.distance.relative_error < 1.1 * verdict.reference.relative_error
+
+
+@pytest.mark.parametrize(("name", "part"), BUNDLES)
+def test_a_graph_that_computes_something_else_is_refused(name: str, part: Part) -> None:
+    verdict = trial(name, part, engine_of(load(name), part, scaled=1.5))
     assert not verdict.accepted and "must be at" in verdict.reason
 
 
 def test_numbers_that_are_none_are_refused() -> None:
     verdict = trial("camera", "encoder", engine_of(load("camera"), "encoder", scaled=float("inf")))
     assert not verdict.accepted and "latent is not finite" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("own", "usual", "refused"),
+    [
+        (Distance(0.9991, 0.049), Distance(1.0, 0.001), ()),
+        (Distance(0.9989, 0.049), Distance(1.0, 0.001), ("cosine",)),
+        (Distance(0.9991, 0.051), Distance(1.0, 0.001), ("relative error",)),
+        (Distance(0.986, 0.149), Distance(0.99, 0.1), ()),
+        (Distance(0.984, 0.151), Distance(0.99, 0.1), ("relative error", "cosine")),
+        (Distance(1.0, 0.0, 0.991), Distance(1.0, 0.0, 1.0), ()),
+        (Distance(1.0, 0.0, 0.989), Distance(1.0, 0.0, 1.0), ("rank correlation",)),
+        (Distance(1.0, 0.0, 0.926), Distance(1.0, 0.0, 0.95), ()),
+        (Distance(1.0, 0.0, 0.924), Distance(1.0, 0.0, 0.95), ("rank correlation",)),
+        (Distance(float("nan"), float("nan")), Distance(1.0, 0.0), ("relative error", "cosine")),
+    ],
+)
+def test_limits_from_both_sides(own: Distance, usual: Distance, refused: tuple[str, ...]) -> None:
+    found = excesses(own, usual)
+    assert len(found) == len(refused) and all(name in each for name, each in zip(refused, found, strict=True))
 
 
 def test_feeds_fit_the_graphs_and_are_the_same_every_time() -> None:
