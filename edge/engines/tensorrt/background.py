@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 
 from edge.bundle import Bundle
+from edge.engines.engine import EngineError
+from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.library import GPU_FILES
 
 log = logging.getLogger(__name__)
@@ -24,10 +26,11 @@ PATIENCE_S = 5.0
 class BackgroundBuild:
     """``latentloop engines build`` as a child at the lowest priority. Where everything is built it says so and ends.
 
-    command: what to run, with the bundle's folder after it.
+    command: what to run, with the bundle's folder after it. cache: where it puts what it builds.
     """
 
-    def __init__(self, bundle: Bundle, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self, bundle: Bundle, command: tuple[str, ...] = COMMAND, cache: PlanCache | None = None) -> None:
+        self._cache = PlanCache() if cache is None else cache
         self._status = "building TensorRT engines"
         # Its own session, because Ctrl-C is for the runtime, which stops the motors first.
         self._child = subprocess.Popen(
@@ -56,6 +59,10 @@ class BackgroundBuild:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
+            # Only now can the builder, which may be deep in C++, no longer write that it goes on.
+            with contextlib.suppress(EngineError), self._cache.building():
+                for record in self._cache.records():
+                    self._cache.forget(record)
         self._listener.join(PATIENCE_S)
 
     def _listen(self) -> None:

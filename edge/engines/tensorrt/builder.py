@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.engines.engine import EngineError
+from edge.engines.tensorrt.listener import complaints, listener
 from edge.engines.tensorrt.recipe import Recipe
 
 Progress = Callable[[str, int, int], None]
@@ -53,13 +54,13 @@ def build_plan(
     adjust: last word on the builder's configuration, for a GPU that is not there. An exception raised by progress ends
     the build and comes out here. Raises EngineError with what the parser or the builder said.
     """
-    listener = _listener(trt)
-    builder = trt.Builder(listener)
+    kept = listener(trt)
+    builder = trt.Builder(kept)
     typed = 0 if recipe.flags else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
-    parser = trt.OnnxParser(network, listener)
+    parser = trt.OnnxParser(network, kept)
     if not parser.parse(model):
-        raise EngineError(f"TensorRT {trt.__version__} cannot read the graph ({_complaint(parser, listener)})")
+        raise EngineError(f"TensorRT {trt.__version__} cannot read the graph ({_complaint(parser, kept)})")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, effort.workspace_mb * MB)
     config.builder_optimization_level = effort.level
@@ -79,7 +80,7 @@ def build_plan(
     if monitor.stopped is not None:
         raise monitor.stopped
     if plan is None:
-        raise EngineError(f"TensorRT {trt.__version__} cannot build the graph as {recipe.name} ({_said(listener)})")
+        raise EngineError(f"TensorRT {trt.__version__} cannot build the graph as {recipe.name} ({complaints(kept)})")
     learned = config.get_timing_cache()
     return Built(bytes(plan), bytes(learned.serialize()) if learned is not None else b"")
 
@@ -89,21 +90,6 @@ def _use_timing_cache(config: Any, saved: bytes) -> None:
         cache = config.create_timing_cache(blob)
         if cache is not None and config.set_timing_cache(cache, False):
             return
-
-
-def _listener(trt: Any) -> Any:
-    """A logger that keeps errors and lets the rest pass."""
-
-    class Listener(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.said: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.said.append(" ".join(message.split()))
-
-    return Listener()
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
@@ -129,13 +115,9 @@ def _monitor(trt: Any, progress: Progress) -> Any:
     return Monitor()
 
 
-def _complaint(parser: Any, listener: Any) -> str:
+def _complaint(parser: Any, kept: Any) -> str:
     if not parser.num_errors:
-        return _said(listener)
+        return complaints(kept)
     error = parser.get_error(0)
     said = " ".join(str(error.desc()).split())
     return f"{error.node_operator()} (node {error.node_name()}): {said}" if error.node_operator() else said
-
-
-def _said(listener: Any) -> str:
-    return " / ".join(listener.said) or "it gave no reason"

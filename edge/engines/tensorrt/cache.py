@@ -52,8 +52,16 @@ class PlanCache:
         """Note that a build starts, so that one that takes the process down is not tried at every start. What was accepted
         before stays. Raises EngineError."""
         before = self.find(record.key)
+        if before is not None and before.verdict is None:
+            record = msgspec.structs.replace(record, attempts=before.attempts + 1)
         if before is None or not before.accepted:
             self._write(self._path(record, ".json"), msgspec.json.encode(record))
+
+    def forget(self, record: Record) -> None:
+        """A build that was broken off in good order did not fail. What was accepted stays."""
+        found = self.find(record.key)
+        if found is not None and found.verdict is None:
+            self._path(found, ".json").unlink(missing_ok=True)
 
     def finish(self, record: Record, plan: bytes) -> bool:
         """Keep a plan that was accepted, or only the record of one that was not. False if it was not and an accepted one

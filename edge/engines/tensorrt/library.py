@@ -50,6 +50,14 @@ class Library:
         finally:
             self.cuda.Context.pop()
 
+    def must_answer(self) -> None:
+        """Raises EngineError if an error has left the GPU unusable for this process; nothing works in it from then on."""
+        try:
+            with self.current():
+                self.cuda.Context.synchronize()
+        except Exception as error:
+            raise EngineError(f"the GPU failed, which ends its use by this process ({first_line(error)}): start again") from error
+
 
 @lru_cache
 def find_library(root: Path = Path("/")) -> Library:
@@ -71,7 +79,7 @@ def find_library(root: Path = Path("/")) -> Library:
 
 def why_not(error: Exception, root: Path) -> str:
     """What is wrong and what to do, as far as the system's files tell. root: where they lie."""
-    found = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found = first_line(error)
     jetson = find_jetson(root)
     if jetson is not None:
         python = {6: "Python 3.10", 7: "Python 3.12"}.get(jetson.jetpack or 0, "the system's Python")
@@ -88,3 +96,8 @@ def why_not(error: Exception, root: Path) -> str:
         f"there is no NVIDIA GPU on this machine ({found}): run this on the Jetson, where JetPack brings TensorRT; "
         "here onnxruntime runs the graphs"
     )
+
+
+def first_line(error: Exception) -> str:
+    """Of what it says, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

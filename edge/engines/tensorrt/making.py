@@ -27,6 +27,8 @@ from edge.engines.tensorrt.trial import judge
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+ATTEMPTS = 2
+"""A build that took its process down is tried once more: it may have been the power that went."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -74,7 +76,7 @@ def settled(record: Record | None) -> str:
     if record is None:
         return ""
     if record.verdict is None:
-        return "its last build ended without a word, so it is not tried by itself"
+        return "its builds ended without a word, so it is not tried by itself" if record.attempts >= ATTEMPTS else ""
     return "it is there" if record.accepted else f"it was refused: {record.verdict.reason}"
 
 
@@ -112,6 +114,7 @@ def make_engines(
             record = _make(bundle, candidate, library, cache, effort, encoder, progress)
             found.append(record)
             say(f"{label}: {said(record)}")
+            library.must_answer()  # or the next ones would be refused for this one's fault
     return found
 
 
@@ -154,18 +157,22 @@ def _make(
         record = msgspec.structs.replace(record, verdict=check_engine(bundle, record, library, plan, encoder))
     except EngineError as error:
         record = msgspec.structs.replace(record, verdict=Verdict(False, str(error)))
+    except BaseException:
+        cache.forget(record)
+        raise
     if not cache.finish(record, plan):
         log.warning("%s %s: the new plan was refused and the earlier one stays", candidate.part, candidate.recipe.name)
     return record
 
 
-def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers:
-    """What kernels a plan consists of. Raises EngineError."""
+def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers | None:
+    """What kernels a plan consists of, None if the inspector's words are not understood. Raises EngineError."""
     engine = load_plan(record, library, plan)
     try:
         return count_layers(engine.inspected())
     except ValueError as error:
-        raise EngineError(f"the layers of {record.part} as {record.recipe} cannot be read: {error}") from None
+        log.warning("the layers of %s as %s cannot be read: %s", record.part, record.recipe, error)
+        return None
     finally:
         engine.close()
 

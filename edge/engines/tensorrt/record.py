@@ -49,7 +49,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One plan. graph: which of the part's two it was built from. built: when, seconds since the epoch, a label.
     verdict: None from the start of its build to the end of its trial, so one that stays None killed the process that
-    tried it. plan_sha256: empty if no plan was kept."""
+    tried it. attempts: how often that was tried. plan_sha256: empty if no plan was kept."""
 
     key: Key
     bundle: str
@@ -62,6 +62,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantized_linears: int = 0
     layers: Layers | None = None
     verdict: Verdict | None = None
+    attempts: int = 1
     format: int = 1
 
     @property

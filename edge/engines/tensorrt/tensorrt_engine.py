@@ -7,6 +7,7 @@ a GPU yet (docs/tensorrt.md).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 
 from edge.engines.engine import Array, EngineError, EngineInfo, TensorSpec
 from edge.engines.tensorrt.cuda_graph import CudaGraph, capture
-from edge.engines.tensorrt.library import Library
+from edge.engines.tensorrt.library import Library, first_line
+from edge.engines.tensorrt.listener import complaints, listener
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +43,20 @@ class TensorRtEngine:
         try:
             with library.current():
                 self._load(plan)
-        except EngineError:
-            self.close()
-            raise
         except Exception as error:
-            self.close()
+            with contextlib.suppress(Exception):  # on a GPU that failed this fails as well
+                self.close()
+            if isinstance(error, EngineError):
+                raise
             raise self._failed("cannot be loaded", error) from error
 
     def _load(self, plan: bytes) -> None:
         trt, cuda = self._library.trt, self._library.cuda
-        self._logger = trt.Logger(trt.Logger.ERROR)
-        self._runtime = trt.Runtime(self._logger)
+        self._listener = listener(trt)
+        self._runtime = trt.Runtime(self._listener)
         engine = self._engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise EngineError(f"TensorRT {trt.__version__} does not take {self._where}: run 'latentloop engines build' again")
+            raise EngineError(f"TensorRT {trt.__version__} does not take {self._where} ({complaints(self._listener)})")
         self._context = engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"there is too little GPU memory to run {self._where}: end other programs that use it")
@@ -88,7 +90,7 @@ class TensorRtEngine:
             if name in self._device:
                 cuda.memcpy_htod_async(self._device[name], self._host[name], self._stream)
         if not self._context.execute_async_v3(int(self._stream.handle)):
-            raise EngineError(f"TensorRT could not start {self._where}")
+            raise EngineError(f"TensorRT could not start {self._where} ({complaints(self._listener)})")
         for name in self._outputs:
             if name in self._device:
                 cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
@@ -149,6 +151,8 @@ class TensorRtEngine:
     def close(self) -> None:
         """Host buffers live on as long as somebody holds their arrays."""
         with self._library.current():  # pycuda gives memory back only where its context is current
+            if self._stream is not None:
+                self._stream.synchronize()
             if self._graph is not None:
                 self._graph.close()
             self._graph = self._context = self._engine = self._runtime = self._stream = None
@@ -160,5 +164,4 @@ class TensorRtEngine:
             raise EngineError(f"the engine for {self._where} was closed: load it again")
 
     def _failed(self, what: str, error: Exception) -> EngineError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return EngineError(f"TensorRT {self._library.machine.tensorrt}: {self._where} {what} ({reason})")
+        return EngineError(f"TensorRT {self._library.machine.tensorrt}: {self._where} {what} ({first_line(error)})")

@@ -12,12 +12,21 @@ import pytest
 from edge.bundle import load
 from edge.engines.tensorrt import background
 from edge.engines.tensorrt.background import LACKING, READY, BackgroundBuild, build_in_background
+from edge.engines.tensorrt.cache import PlanCache
+from edge.engines.tensorrt.library import Machine
+from edge.engines.tensorrt.making import candidates
+from edge.engines.tensorrt.record import Record
 
 WAIT_S = 300.0
 
 
-def child(script: str) -> BackgroundBuild:
-    return BackgroundBuild(load("camera"), (sys.executable, "-u", "-c", script))
+@pytest.fixture
+def cache(tmp_path: Path) -> PlanCache:
+    return PlanCache(tmp_path / "engines")
+
+
+def child(script: str, cache: PlanCache) -> BackgroundBuild:
+    return BackgroundBuild(load("camera"), (sys.executable, "-u", "-c", script), cache)
 
 
 def until_status(build: BackgroundBuild, wanted: str) -> None:
@@ -41,25 +50,40 @@ def says(*lines: str, code: int = 0) -> str:
         (("encoder as int8: building",), 139, LACKING),
     ],
 )
-def test_what_came_of_it(lines: tuple[str, ...], code: int, status: str) -> None:
-    build = child(says(*lines, code=code))
+def test_what_came_of_it(lines: tuple[str, ...], code: int, status: str, cache: PlanCache) -> None:
+    build = child(says(*lines, code=code), cache)
     until_status(build, status)
     build.close()
     assert build.status == status
 
 
-def test_progress_is_told_while_it_runs_at_the_lowest_priority_and_closing_ends_it() -> None:
+def test_progress_is_told_while_it_runs_at_the_lowest_priority_and_closing_ends_it(cache: PlanCache) -> None:
     build = child(
         "import os, sys, time\n"
         "print('encoder as int8: building', file=sys.stderr)\n"
         "print('  nice', os.nice(0), sys.argv[1], file=sys.stderr)\n"
-        "time.sleep(600)"
+        "time.sleep(600)",
+        cache,
     )
     until_status(build, f"TensorRT: encoder as int8: building, nice 19 {load('camera').folder}")
     began = time.monotonic()
     build.close()
     build.close()
     assert time.monotonic() - began < WAIT_S and build._child.poll() is not None
+
+
+def test_a_build_that_is_ended_with_the_runtime_goes_on_at_the_next_start(cache: PlanCache) -> None:
+    known = next(candidates(load("camera"), Machine("10.3.0", "Orin", "8.7")))
+    started = Record(known.key, "camera", known.part, known.recipe.name, "int8", built=1.0)
+    build = child("import time; time.sleep(600)", cache)
+    cache.begin(started)
+    build.close()
+    assert cache.records() == []
+    cache.begin(started)
+    dead = child("raise SystemExit(3)", cache)
+    until_status(dead, "")
+    dead.close()
+    assert [each.verdict for each in cache.records()] == [None]  # what it left behind when it died stays
 
 
 def test_without_a_gpu_no_child_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
