@@ -38,18 +38,20 @@ def page(found: Acceptance) -> str:
             _gpu(found),
             "<h2>onnxruntime on the CPU</h2>",
             _table(
-                ("part", "precision", "integer products", *_TIMES, "meanwhile, mean (max)"),
+                ("part", "precision", "integer products", "rel. error", *_TIMES, "meanwhile, mean (max)"),
                 (
                     (
                         escape(part.part),
                         escape(part.precision),
                         f"{part.integer_gemms} of {part.quantized_linears}",
+                        f"{part.distance.relative_error:.4f}",
                         *_times(part.timing),
                     )
                     for part in found.cpu
                 ),
             ),
-            f"<p><small>Milliseconds of one call, {found.threads} thread.</small></p>",
+            f"<p><small>Milliseconds of one call, {found.threads} thread. Errors are against float arithmetic, on pictures of "
+            "noise, for which no bundle is calibrated.</small></p>",
             "<h2>Machine</h2>",
             _table(("", ""), ((escape(name), escape(value)) for name, value in found.machine.items())),
             "</html>\n",

@@ -21,9 +21,9 @@ from edge.engines.tensorrt.builder import Effort, Progress
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
-from edge.engines.tensorrt.making import load_plan, make_engines, parts_of
+from edge.engines.tensorrt.making import exact_engine, load_plan, make_engines, parts_of
 from edge.engines.tensorrt.record import Record
-from edge.engines.tensorrt.trial import Feed, latencies, outputs
+from edge.engines.tensorrt.trial import Feed, distance, latencies, outputs
 from edge.jetson import find_jetson
 
 Say = Callable[[str], None]
@@ -48,7 +48,7 @@ def accept(
     for part in parts:
         say(f"{part} in onnxruntime")
         feeds[part] = feeds_for(bundle, part, encoder)
-        cpu.append(_cpu_part(part, references[part], feeds[part], seconds))
+        cpu.append(_cpu_part(part, references[part], exact_engine(bundle, part), feeds[part], seconds))
     checks = [_integer_check(each) for each in cpu]
     gpu: list[GpuEngine] = []
     not_run = ""
@@ -82,7 +82,9 @@ def _reference(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path.read_bytes(), f"{part} of {bundle.manifest.name}")
 
 
-def _cpu_part(part: Part, engine: OnnxRuntimeEngine, feeds: list[Feed], seconds: float) -> CpuPart:
+def _cpu_part(
+    part: Part, engine: OnnxRuntimeEngine, exact: OnnxRuntimeEngine, feeds: list[Feed], seconds: float
+) -> CpuPart:
     found = [outputs(engine, feed) for feed in feeds]
     digest = hashlib.sha256()
     for each in found:
@@ -96,6 +98,7 @@ def _cpu_part(part: Part, engine: OnnxRuntimeEngine, feeds: list[Feed], seconds:
         quantized_linears=engine.info.quantized_linears,
         integer_gemms=engine.info.integer_gemms,
         samples=len(feeds),
+        distance=distance([outputs(exact, feed) for feed in feeds], found),
         output_sha256=digest.hexdigest(),
         outputs={
             name: {

@@ -178,19 +178,23 @@ def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers | None
 
 
 def check_engine(bundle: Bundle, record: Record, library: Library, plan: bytes, encoder: OnnxRuntimeEngine) -> Verdict:
-    """Hold a plan against onnxruntime: with the FP32 graph, or where the bundle carries none with the INT8 graph in float
-    arithmetic, for what is right; with the INT8 graph as it would run otherwise for what is usual. encoder: the bundle's,
-    for inputs. Raises EngineError."""
-    graph = bundle.graph(record.part)
-    exact, reference = (
-        OnnxRuntimeEngine((bundle.folder / file).read_bytes(), str(bundle.folder / file), integers=integers)
-        for file, integers in ((graph.fp32 or graph.file, False), (graph.file, True))
-    )
+    """Hold a plan against onnxruntime: against float arithmetic for what is right, and beside the INT8 that would run
+    otherwise for what is usual. encoder: the bundle's, for inputs. Raises EngineError."""
+    path = bundle.folder / bundle.graph(record.part).file
+    exact, reference = exact_engine(bundle, record.part), OnnxRuntimeEngine(path.read_bytes(), str(path))
     engine = load_plan(record, library, plan)
     try:
         return judge(exact, reference, engine, feeds_for(bundle, record.part, encoder))
     finally:
         engine.close()
+
+
+def exact_engine(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
+    """Float arithmetic: the FP32 graph, or where the bundle carries none the INT8 graph with its activations left in
+    float. Raises EngineError."""
+    graph = bundle.graph(part)
+    path = bundle.folder / (graph.fp32 or graph.file)
+    return OnnxRuntimeEngine(path.read_bytes(), str(path), integers=False)
 
 
 def load_plan(record: Record, library: Library, plan: bytes) -> TensorRtEngine:

@@ -52,6 +52,7 @@ def test_the_cpu_part_is_run_and_the_gpu_part_is_said_not_to_be(found: Acceptanc
     for part in found.cpu:
         assert part.integer_gemms == part.quantized_linears > 0
         assert part.timing.calls >= 10 and 0 < part.timing.p50 <= part.timing.p90 <= part.timing.p99 <= part.timing.worst
+        assert 0 < part.distance.relative_error < 0.05 and part.distance.cosine > 0.999
         for figures in part.outputs.values():
             assert figures["std"] > 0 and len(figures["first"]) == 8
     outcomes = {check.what: check.outcome for check in found.checks}
