@@ -108,6 +108,14 @@ def test_feeds_fit_the_graphs_and_are_the_same_every_time() -> None:
         assert any(not np.array_equal(first[0][key], first[1][key]) for key in first[0])
 
 
+def test_every_feed_of_a_rollout_has_another_goal_that_is_not_where_it_stands() -> None:
+    bundle = load("rover")
+    feeds = feeds_for(bundle, "rollout", engine_of(bundle, "encoder"))
+    goals = {feed["goal"].tobytes() for feed in feeds}
+    assert len(goals) == len(feeds)
+    assert all(not np.array_equal(feed["goal"][0], feed["context"][0, -1]) for feed in feeds)
+
+
 def test_latents_of_different_pictures_differ() -> None:
     bundle = load("camera")
     encoder = engine_of(bundle, "encoder")
