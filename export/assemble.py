@@ -31,7 +31,7 @@ def assemble(
     rollout = graph("rollout") if "rollout" in quantized else None
     manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), graph("predictor"), rollout))
     contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
-    contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items()}
+    contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items() if q.table.tensors}
     contents |= {f"{part}.fp32.onnx": data for part, data in fp32.items()}
     return write_bundle(out, manifest, contents)
 

@@ -101,10 +101,13 @@ def _onnx(path: Path) -> Source:
 
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
+    from calibration.scale_cache import ScaleCache, cache_folder
+
     with needs_extra("export"):
         from export.frames import read_footage
         from export.package import refuse_foreign
         from export.pipeline import export_bundle, run_length, sentence_of
+        from export.quantize.pipeline import Calibration
 
     refuse_foreign(args.out)
     progress = _Progress(sys.stderr.isatty())
@@ -121,7 +124,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         footage,
         args.out,
         keep_float=tuple(args.keep_float),
-        smoothing=args.smoothing,
+        how=Calibration(smoothing=args.smoothing, cache=ScaleCache(cache_folder())),
         with_fp32=args.fp32,
         say=progress.say,
         progress=progress.count,

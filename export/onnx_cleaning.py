@@ -93,11 +93,17 @@ def order_gelus(model: onnx.ModelProto) -> None:
 
 
 def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads, in place."""
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    """Remove initializers that no node reads, in place. Branches of an If count as readers."""
+    read = _read(graph) | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    read = {name for node in graph.node for name in node.input}
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return read.union(*map(_read, inner))
 
 
 def strip_notes(model: onnx.ModelProto) -> None:

@@ -27,7 +27,7 @@ from export.gate import Failure, failures, worst_layers
 from export.lint.rules import lint
 from export.lint.target import TARGETS
 from export.quantize.model import quantize_model
-from export.quantize.pipeline import Quantized
+from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
 from export.sources.source import Feed, Source
 from export.verify import growth_report, latent_report, share_of_variance
 
@@ -65,13 +65,13 @@ def export_bundle(
     out: Path,
     *,
     keep_float: tuple[str, ...] = (),
-    smoothing: bool = True,
+    how: Calibration = SMOOTHED,
     with_fp32: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda done, total: None,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
-    smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
+    how: scales are chosen (export.quantize.pipeline).
     with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
     keep_float = (*source.keep_float, *keep_float)
@@ -97,7 +97,7 @@ def export_bundle(
         plan_count=CALIBRATION_PLANS,
         made_from=footage.label,
         keep_float=keep_float,
-        smoothing=smoothing,
+        how=how,
         say=say,
         progress=progress,
     )
@@ -118,7 +118,7 @@ def export_bundle(
     report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
     report["predictor"] |= growth_report(compared.exact, compared.quantized)
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
-    if smoothing:
+    if how.smoothing:
         report["norms_folded"] = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
     report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
     report["lint"] = _linted(quantized, say)
