@@ -77,6 +77,11 @@ def _add(
         action="store_false",
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
+    parser.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
+    )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
@@ -125,6 +130,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         args.out,
         keep_float=tuple(args.keep_float),
         how=Calibration(smoothing=args.smoothing, cache=ScaleCache(cache_folder())),
+        dynamic=args.dynamic,
         with_fp32=args.fp32,
         say=progress.say,
         progress=progress.count,

@@ -7,7 +7,7 @@ rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
 from export.assemble import NO_GRAPHS, assemble, own_version
-from export.compare import compare
+from export.compare import Comparison, compare
 from export.feeds import babbled_plans, encode, rollout_feeds, run, window_feed
 from export.frames import Footage
-from export.gate import Failure, failures, worst_layers
+from export.gate import Failure, failures
 from export.lint.rules import lint
 from export.lint.target import TARGETS
+from export.quantize.dynamic import quantize_dynamically
 from export.quantize.model import quantize_model
 from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
+from export.restoring import Restored, restore_layers
 from export.sources.source import Feed, Source
 from export.verify import growth_report, latent_report, share_of_variance
 
@@ -66,12 +68,13 @@ def export_bundle(
     *,
     keep_float: tuple[str, ...] = (),
     how: Calibration = SMOOTHED,
+    dynamic: bool = False,
     with_fp32: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda done, total: None,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
-    how: scales are chosen (export.quantize.pipeline).
+    how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
     with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
     keep_float = (*source.keep_float, *keep_float)
@@ -88,49 +91,62 @@ def export_bundle(
     def plans(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
         return babbled_plans(rng, candidates, horizon, len(source.actions))
 
-    quantized = quantize_model(
-        source.graphs,
-        footage.calibration,
-        actions[0],
-        seed=CALIBRATION_SEED,
-        plans=plans,
-        plan_count=CALIBRATION_PLANS,
-        made_from=footage.label,
-        keep_float=keep_float,
-        how=how,
-        say=say,
-        progress=progress,
-    )
+    def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:
+        return quantize_model(
+            source.graphs,
+            footage.calibration,
+            actions[0],
+            seed=CALIBRATION_SEED,
+            plans=plans,
+            plan_count=CALIBRATION_PLANS,
+            made_from=footage.label,
+            keep_float=keep_float,
+            restored=restored,
+            how=how,
+            say=say,
+            progress=progress,
+        )
+
+    quantized = quantize_dynamically(source.graphs, keep_float) if dynamic else calibrated({})
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
-    engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
-    compared = compare(
-        exact,
-        engines,
-        footage.verification,
-        actions[1],
-        seed=VERIFICATION_SEED,
-        plans=plans,
-        plan_count=VERIFICATION_PLANS,
-    )
-    report |= compared.report
-    report["encoder"]["share_of_variance"] = share_of_variance(compared.exact_latents, compared.latents)
-    report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
-    report["predictor"] |= growth_report(compared.exact, compared.quantized)
+
+    def verified(graphs: Mapping[Part, Quantized]) -> tuple[Comparison, dict[str, Any]]:
+        engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in graphs.items()}
+        seen, count = footage.verification, VERIFICATION_PLANS
+        compared = compare(exact, engines, seen, actions[1], seed=VERIFICATION_SEED, plans=plans, plan_count=count)
+        figures = compared.report
+        figures["encoder"]["share_of_variance"] = share_of_variance(compared.exact_latents, compared.latents)
+        figures["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
+        figures["predictor"] |= growth_report(compared.exact, compared.quantized)
+        figures["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
+        return compared, figures
+
+    compared, figures = verified(quantized)
+    watch.lap("verification")
+    restored = Restored(quantized)
+    if failures(figures) and not failures(report):
+        failed = failures(figures)
+        restored = restore_layers(
+            quantized, samples, failed, lambda q: failures(verified(q)[1]), calibrated, say, progress
+        )
+        quantized = restored.graphs
+        compared, figures = verified(quantized)
+        watch.lap("restoring")
+    report |= figures
+    if restored.kept:
+        report["kept_in_float"] = restored.kept
     report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
-    if how.smoothing:
+    if dynamic:
+        report["scales"] = "dynamic: for CPUs, TensorRT does not take it"
+    elif how.smoothing:
         report["norms_folded"] = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
-    report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
     report["lint"] = _linted(quantized, say)
     report["verified_on"] = f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
-    watch.lap("verification")
 
     failed = failures(report)
     if failed:
-        say("finding the layers to blame")
-        blame = _blame(quantized, samples, failed, progress)
-        watch.lap("blame")
-        return Outcome(report, failed, None, blame, watch.laps)
+        return Outcome(report, failed, None, restored.blame, watch.laps)
     manifest = Manifest(
         format=FORMAT,
         name=source.name,
@@ -216,19 +232,6 @@ def _goal(source: Source, latents: Floats) -> GoalCost | None:
     return GoalCost("latent_mse", float(f"{reached:.5g}"), horizon, candidates, explained)
 
 
-def _blame(
-    quantized: Mapping[Part, Quantized],
-    samples: Mapping[Part, list[Feed]],
-    failed: list[Failure],
-    progress: Progress,
-) -> dict[str, list[tuple[str, float]]]:
-    blame: dict[str, list[tuple[str, float]]] = {}
-    for part in quantized:
-        if any(failure.limit.part == part and failure.limit.section != "parity" for failure in failed):
-            blame[part] = worst_layers(quantized[part].fp32, quantized[part].table, samples[part], progress=progress)
-    return blame
-
-
 class _Stopwatch:
     """Seconds by stage."""
 
@@ -251,6 +254,8 @@ def sentence_of(outcome: Outcome) -> str:
     if outcome.blame:
         first = next(iter(outcome.blame.values()))[0][0]
         lines.append(f"nothing was written; give more varied footage, or keep layers in float, e.g. --keep-float {first}")
+    elif all(failure.limit.section != "parity" for failure in outcome.failures):
+        lines.append("nothing was written; calibrate on footage instead of --dynamic")
     else:
         lines.append("nothing was written; the exported graph is wrong, not its quantization: please report the model")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from edge.bundle import Part
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
 from export.feeds import Plans, encode, predictor_feeds, predictor_steps, rollout_feeds
-from export.quantize.pipeline import PLAIN, Batches, Calibration, Quantized, quantize
+from export.quantize.pipeline import PLAIN, Batches, Calibration, Quantized, quantize, requantize
 from export.sources.source import Feed
 
 
@@ -27,6 +27,7 @@ def quantize_model(
     plan_count: int,
     made_from: str,
     keep_float: tuple[str, ...] = (),
+    restored: Mapping[Part, Collection[str]] = {},
     how: Calibration = PLAIN,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -34,6 +35,7 @@ def quantize_model(
     """FP32 graphs to INT8 master graphs. pictures: (E, T, H, W, 3) at the model's step. actions: (E, T, A).
 
     The predictor meets latents of the quantized encoder and its own predictions, the rollout plan_count sets of plans.
+    keep_float: layers, by the end of their name, that stay in float; restored: by part and whole name, others that do.
     made_from: says in the scale tables what was run. progress: called with batches done and in all. Raises CalibrationError.
     """
     quantized: dict[Part, Quantized] = {}
@@ -47,7 +49,7 @@ def quantize_model(
         # What the others are shown depends on the quantized encoder too; their own graphs are part of the key anyhow.
         frames = digest([shown, *([quantized["encoder"].model] if part != "encoder" else [])])
         ready = quantize(graphs[part], feeds, how, made_from=ran, frames=frames, keep_float=keep_float, progress=count_up)
-        quantized[part] = ready
+        quantized[part] = requantize(ready, restored[part]) if part in restored else ready
         if ready.smoothed:
             say(f"smoothing the {part}: {ready.smoothed.sentence}")
         if ready.file:

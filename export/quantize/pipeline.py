@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -113,7 +113,7 @@ def quantize(
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
 
 
-def requantize(quantized: Quantized, keep_float: Sequence[str]) -> Quantized:
+def requantize(quantized: Quantized, keep_float: Collection[str]) -> Quantized:
     """The same with more layers, by their whole name, in float."""
     left = tuple(linear for linear in quantized.chosen if linear.layer not in keep_float)
     return _written(replace(quantized, chosen=left))
