@@ -16,6 +16,7 @@ from export.extra import needs_extra
 if TYPE_CHECKING:
     from export.sources.source import Source
 
+METHODS = ("mse", "percentile", "max")
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 RUNS = 32
 """Runs of footage to calibrate on, and as many to verify on."""
@@ -78,6 +79,9 @@ def _add(
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
     parser.add_argument(
+        "--method", choices=METHODS, default="mse", help="where INT8 scales clip (default: %(default)s; docs/export.md says why)"
+    )
+    parser.add_argument(
         "--dynamic",
         action="store_true",
         help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
@@ -115,7 +119,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         from export.quantize.pipeline import Calibration
 
     refuse_foreign(args.out)
-    progress = _Progress(sys.stderr.isatty())
+    progress = Progress(sys.stderr.isatty())
     started = time.perf_counter()
     progress.say("reading the checkpoint and writing the FP32 graphs")
     source = open_source(args.path)
@@ -129,7 +133,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         footage,
         args.out,
         keep_float=tuple(args.keep_float),
-        how=Calibration(smoothing=args.smoothing, cache=ScaleCache(cache_folder())),
+        how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
         dynamic=args.dynamic,
         with_fp32=args.fp32,
         say=progress.say,
@@ -155,7 +159,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
     return 0
 
 
-class _Progress:
+class Progress:
     """One line on stderr per stage; on a terminal it counts."""
 
     def __init__(self, counting: bool) -> None:

@@ -21,7 +21,7 @@ from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.compare import Comparison, compare
-from export.feeds import babbled_plans, encode, rollout_feeds, run, window_feed
+from export.feeds import Plans, babbled_plans, encode, rollout_feeds, run, window_feed
 from export.frames import Footage
 from export.gate import Failure, failures
 from export.lint.rules import lint
@@ -77,7 +77,6 @@ def export_bundle(
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
     with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
-    keep_float = (*source.keep_float, *keep_float)
     actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
     fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
     exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
@@ -88,33 +87,17 @@ def export_bundle(
         report["parity"] = _parity(source, exact, samples)
     watch.lap("parity")
 
-    def plans(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
-        return babbled_plans(rng, candidates, horizon, len(source.actions))
-
     def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:
-        return quantize_model(
-            source.graphs,
-            footage.calibration,
-            actions[0],
-            seed=CALIBRATION_SEED,
-            plans=plans,
-            plan_count=CALIBRATION_PLANS,
-            made_from=footage.label,
-            keep_float=keep_float,
-            restored=restored,
-            how=how,
-            say=say,
-            progress=progress,
-        )
+        return calibrate(source, footage, how, keep_float=keep_float, restored=restored, say=say, progress=progress)
 
-    quantized = quantize_dynamically(source.graphs, keep_float) if dynamic else calibrated({})
+    quantized = quantize_dynamically(source.graphs, (*source.keep_float, *keep_float)) if dynamic else calibrated({})
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
 
     def verified(graphs: Mapping[Part, Quantized]) -> tuple[Comparison, dict[str, Any]]:
         engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in graphs.items()}
         seen, count = footage.verification, VERIFICATION_PLANS
-        compared = compare(exact, engines, seen, actions[1], seed=VERIFICATION_SEED, plans=plans, plan_count=count)
+        compared = compare(exact, engines, seen, actions[1], seed=VERIFICATION_SEED, plans=_plans(source), plan_count=count)
         figures = compared.report
         figures["encoder"]["share_of_variance"] = share_of_variance(compared.exact_latents, compared.latents)
         figures["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
@@ -167,6 +150,38 @@ def export_bundle(
     bundle = assemble(out, manifest, quantized, fp32 if with_fp32 else None)
     watch.lap("writing")
     return Outcome(report, [], bundle, {}, watch.laps)
+
+
+def calibrate(
+    source: Source,
+    footage: Footage,
+    how: Calibration,
+    *,
+    keep_float: tuple[str, ...] = (),
+    restored: Mapping[Part, Collection[str]] = {},
+    say: Say = lambda line: None,
+    progress: Progress = lambda done, total: None,
+) -> dict[Part, Quantized]:
+    """Calibrated and quantized on the first half of the footage. keep_float: beside the layers that the source names.
+    restored: see quantize_model. Blocks for minutes, less where the cache has the tables. Raises CalibrationError."""
+    return quantize_model(
+        source.graphs,
+        footage.calibration,
+        _actions(footage.calibration, source, CALIBRATION_SEED),
+        seed=CALIBRATION_SEED,
+        plans=_plans(source),
+        plan_count=CALIBRATION_PLANS,
+        made_from=footage.label,
+        keep_float=(*source.keep_float, *keep_float),
+        restored=restored,
+        how=how,
+        say=say,
+        progress=progress,
+    )
+
+
+def _plans(source: Source) -> Plans:
+    return lambda rng, candidates, horizon: babbled_plans(rng, candidates, horizon, len(source.actions))
 
 
 def _actions(pictures: Any, source: Source, seed: int) -> Floats:

@@ -35,7 +35,7 @@ def restore_layers(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Restored:
     """Part after part. samples: a few inputs of each part, on which layers are tried alone. failed: what judge says of
-    ``quantized``. judge: measures graphs on footage that calibration has not seen; asked a dozen times at most per part.
+    ``quantized``. judge: measures graphs on footage that calibration has not seen; asked some twenty times per part at most.
     recalibrate: the graphs anew with these layers in float, for the parts that were calibrated on what a part before them gave.
     Parts with dynamic scales and failures of parity are passed over."""
     found = Restored(dict(quantized))

@@ -21,6 +21,7 @@ from export.sources.source import Feed
 
 MOST_IN_FLOAT = 0.25
 """Of the multiplications in a part's quantizable Linears. A part that needs more gains too little from INT8."""
+RETRIED = 8
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -58,8 +59,8 @@ def restore(
 ) -> Quantized | None:
     """With as few of the worst layers as possible in float so that it passes; None if MOST_IN_FLOAT is not enough.
 
-    The number is found by doubling and halving, then each layer but the worst is tried once more in INT8, least damage first.
-    passes: is asked a dozen times at most in a graph of a hundred layers.
+    Their number is found by doubling and halving. Then those that did the least damage are tried in INT8 once more, RETRIED
+    at most. passes: asked some twenty times at most in a graph of a hundred layers.
     """
     limit = sum(1 for _ in _affordable(quantized, damage))
     tried: dict[int, Quantized] = {}
@@ -82,7 +83,7 @@ def restore(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     best, kept = tried[high], [each.layer for each in damage[:high]]
-    for layer in kept[:0:-1]:
+    for layer in kept[:-RETRIED - 1 : -1] if high > 1 else ():
         say(f"trying without {layer} in float")
         candidate = requantize(quantized, [other for other in kept if other != layer])
         if passes(candidate):
