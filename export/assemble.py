@@ -7,9 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
+import onnx
 
 from edge.bundle import Bundle, Graph, Graphs, Manifest, Part, signatures
 from export.package import write_bundle
+from export.quantize.half import half
 from export.quantize.pipeline import Quantized
 
 NO_GRAPHS = Graphs(Graph("", (), ()), Graph("", (), ()))
@@ -17,10 +19,15 @@ NO_GRAPHS = Graphs(Graph("", (), ()), Graph("", (), ()))
 
 
 def assemble(
-    out: Path, manifest: Manifest, quantized: Mapping[Part, Quantized], fp32: Mapping[Part, bytes] | None = None
+    out: Path,
+    manifest: Manifest,
+    quantized: Mapping[Part, Quantized],
+    fp32: Mapping[Part, bytes] | None = None,
+    *,
+    halves: bool = False,
 ) -> Bundle:
     """Write the bundle. manifest: complete but for graphs and files. fp32: graphs from before quantization, to go in as
-    well. Raises PackageError."""
+    well. halves: TensorRT's dialect of every part too, as PART.half.onnx. Raises PackageError and HalfError."""
     fp32 = fp32 or {}
     expected = signatures(manifest)
 
@@ -33,6 +40,9 @@ def assemble(
     contents = {f"{part}.onnx": q.model for part, q in quantized.items()}
     contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items() if q.table.tensors}
     contents |= {f"{part}.fp32.onnx": data for part, data in fp32.items()}
+    if halves:
+        for part, q in quantized.items():
+            contents[f"{part}.half.onnx"] = half(onnx.load_from_string(q.model)).SerializeToString()
     return write_bundle(out, manifest, contents)
 
 

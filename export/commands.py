@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge.errors import UserError
 from export.extra import needs_extra
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _add(
         help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
     )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
+    parser.add_argument("--half", action="store_true", help="add the graphs with an FP16 body, for TensorRT (PART.half.onnx)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
 
@@ -119,6 +121,8 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         from export.quantize.pipeline import Calibration
 
     refuse_foreign(args.out)
+    if args.dynamic and args.half:
+        raise UserError("--half is for TensorRT, which takes no graph made with --dynamic: leave one of them out")
     progress = Progress(sys.stderr.isatty())
     started = time.perf_counter()
     progress.say("reading the checkpoint and writing the FP32 graphs")
@@ -136,6 +140,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
         dynamic=args.dynamic,
         with_fp32=args.fp32,
+        halves=args.half,
         say=progress.say,
         progress=progress.count,
     )

@@ -70,12 +70,14 @@ def export_bundle(
     how: Calibration = SMOOTHED,
     dynamic: bool = False,
     with_fp32: bool = False,
+    halves: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda done, total: None,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
-    with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. halves: and those with an FP16 body (export.quantize.half).
+    Blocks for minutes. Raises UserError."""
     watch = _Stopwatch()
     actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
     fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
@@ -147,7 +149,7 @@ def export_bundle(
         files={},
         int8=report,
     )
-    bundle = assemble(out, manifest, quantized, fp32 if with_fp32 else None)
+    bundle = assemble(out, manifest, quantized, fp32 if with_fp32 else None, halves=halves)
     watch.lap("writing")
     return Outcome(report, [], bundle, {}, watch.laps)
 

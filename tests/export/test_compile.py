@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnx
 import pytest
 
 from edge.engines.onnx_file import with_unsigned_activations
 from export.lint.rules import RULES
+from export.quantize.half import half
 from tests.conftest import ROOT
 from tests.export.conftest import Exported
 from tests.export.lint.test_options import CASES as OPTION_CASES
@@ -122,3 +124,8 @@ def test_fresh_exports_compile_in_int8_and_in_float(exported: Exported) -> None:
 def test_the_dialect_of_x86_does_not_compile() -> None:
     master = ROOT / "edge" / "bundles" / "camera" / "encoder.onnx"
     assert "zero point" in compile_error(with_unsigned_activations(master.read_bytes()))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_dialect_with_an_fp16_body_compiles(path: Path) -> None:
+    assert compile_error(half(onnx.load(str(path))).SerializeToString()) == ""
