@@ -13,6 +13,7 @@ import msgspec
 from calibration.activations import ScaleTable
 from calibration.scale_cache import ScaleCache, cache_folder
 from edge.bundle import MANIFEST
+from edge.errors import UserError
 from edge.whole_file import write_whole
 from export.commands import METHODS, RUNS, Progress
 from export.extra import needs_extra
@@ -69,8 +70,11 @@ def _run(args: argparse.Namespace) -> int:
     quantized = calibrate(source, footage, how, say=progress.say, progress=progress.count)
     progress.clear()
     if args.out is not None:
-        for part, q in quantized.items():
-            write_whole(args.out / f"{part}.scales.json", q.table.to_json())
+        try:
+            for part, q in quantized.items():
+                write_whole(args.out / f"{part}.scales.json", q.table.to_json())
+        except OSError as error:
+            raise UserError(f"{args.out} cannot be written ({error.strerror}): check --out and free space") from None
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(_described(quantized)), indent=1).decode())
     else:

@@ -52,6 +52,12 @@ def test_tables_are_printed_saved_and_reused(tmp_path, frames, own_cache, capsys
         assert again[part]["scales"] == {name: tensor.scale for name, tensor in table.tensors.items()}
 
 
+def test_an_out_folder_that_cannot_be_is_told_in_one_line(tmp_path, frames):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"file/tables cannot be written \(Not a directory\): check --out"):
+        command(write_pair(tmp_path), "--frames", frames, "--out", tmp_path / "file" / "tables")
+
+
 def test_the_export_finds_what_the_command_kept_and_makes_the_same_bundle(tmp_path, frames, own_cache):
     path = write_pair(tmp_path, robot=True)
     assert command(path, "--frames", frames) == 0
