@@ -18,6 +18,7 @@ from export.report.command import write_page
 if TYPE_CHECKING:
     from export.sources.source import Source
 
+METHODS = ("mse", "percentile", "max")
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
 _LEWM_EXAMPLES = """examples:
@@ -121,6 +122,14 @@ def _add(
         action="store_false",
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
+    parser.add_argument(
+        "--method", choices=METHODS, default="mse", help="where INT8 scales clip (default: %(default)s; docs/export.md says why)"
+    )
+    parser.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
+    )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
     parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
@@ -176,10 +185,13 @@ def _onnx(path: Path) -> Source:
 
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
+    from calibration.scale_cache import ScaleCache, cache_folder
+
     with needs_extra("export"):
         from export.footage import read_for
         from export.package import refuse_foreign
         from export.pipeline import export_bundle, sentence_of
+        from export.quantize.pipeline import Calibration
         from export.report.page import render
 
     refuse_foreign(args.out)
@@ -195,7 +207,8 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         footage,
         args.out,
         keep_float=tuple(args.keep_float),
-        smoothing=args.smoothing,
+        how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
+        dynamic=args.dynamic,
         with_fp32=args.fp32,
         labels=args.labels,
         say=progress.say,

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.activations import CalibrationError, measure_channels
+from calibration.activations import measure_channels
+from calibration.histogram import CalibrationError
 from edge.bundle import load
 from edge.cli import main
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.feeds import run
 from export.quantize.linears import with_outputs
 from export.quantize.pipeline import quantize
-from export.quantize.smooth import factors, smooth
+from export.quantize.smooth import ALPHA, Smoothed, factors, fold, foldable
 from tests.export.sources.pair import write_pair, write_pictures
 
 S, D = 6, 64
@@ -38,6 +39,13 @@ def graph(nodes: Sequence[onnx.NodeProto], constants: Constants, width: int, out
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def smooth(model: onnx.ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], alpha: float = ALPHA) -> Smoothed:
+    """Look and fold, as the pipeline does."""
+    norms = foldable(model)
+    seen = measure_channels(with_outputs(model, norms).SerializeToString(), norms, feeds) if norms else {}
+    return fold(model, seen, alpha=alpha)
 
 
 def norm(x: str, y: str, *affine: str) -> onnx.NodeProto:
@@ -97,7 +105,7 @@ def test_int8_loses_10_times_less_with_smoothing():
     seen, fresh = batches(1, 16), batches(2, 16)
 
     def lost(model: onnx.ModelProto, original: onnx.ModelProto) -> float:
-        return error(outputs(quantize(model, seen, made_from="a test").model, fresh), outputs(original, fresh))
+        return error(outputs(quantize(model, lambda: seen, made_from="a test").model, fresh), outputs(original, fresh))
 
     ruined, plain = block(), block({})
     smoothed = smooth(ruined, seen)
