@@ -33,8 +33,10 @@ from export.footage import (
 from export.frames import Footage
 from export.gate import Failure
 from export.quantize.model import quantize_model
+from export.quantize.pipeline import Quantized
 from export.remedy import advice, complaints, culprits
 from export.sources.source import Feed, Source
+from export.stages import Stages
 
 CALIBRATION_SEED = 3
 CALIBRATION_PLANS = 12
@@ -74,13 +76,15 @@ def export_bundle(
     smoothing: bool = True,
     with_fp32: bool = False,
     labels: Path | None = None,
+    stages: Stages | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
-    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. Blocks for minutes.
-    Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those
+    that an interrupted export has finished already. Blocks for minutes. Raises UserError."""
+    stages = Stages(None) if stages is None else stages
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
     keep_float = (*source.keep_float, *keep_float)
@@ -94,22 +98,28 @@ def export_bundle(
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
         few = few_of_each(exact, footage.calibration[:PARITY_ON], actions[:PARITY_ON], plans, CALIBRATION_SEED)
-        report["parity"] = _parity(source, exact, few)
+        seen = [*fp32.values(), *(np.ascontiguousarray(x).data for feeds in few.values() for feed in feeds for x in feed.values())]
+        report["parity"] = stages.once("parity", dict[str, float], seen, lambda: _parity(source, exact, few))
     watch.lap("parity")
 
-    quantized = quantize_model(
-        source.graphs,
-        footage.calibration,
-        actions,
-        seed=CALIBRATION_SEED,
-        plans=plans,
-        plan_count=CALIBRATION_PLANS,
-        made_from=footage.label,
-        keep_float=keep_float,
-        smoothing=smoothing,
-        say=say,
-        progress=progress,
-    )
+    def calibrate() -> dict[Part, Quantized]:
+        return quantize_model(
+            source.graphs,
+            footage.calibration,
+            actions,
+            seed=CALIBRATION_SEED,
+            plans=plans,
+            plan_count=CALIBRATION_PLANS,
+            made_from=footage.label,
+            keep_float=keep_float,
+            smoothing=smoothing,
+            say=say,
+            progress=progress,
+        )
+
+    settings = repr((own_version(), keep_float, smoothing, CALIBRATION_SEED, CALIBRATION_PLANS, footage.label))
+    pictures = np.ascontiguousarray(footage.calibration).data
+    quantized = stages.once("int8", dict[Part, Quantized], [*fp32.values(), pictures, settings], calibrate)
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
     accepted = accept(
@@ -152,6 +162,7 @@ def export_bundle(
         int8=accepted.evidence.figures,
     )
     bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    stages.forget()
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)
 

@@ -196,7 +196,7 @@ def anomaly(evidence: Evidence) -> str:
 def percent(value: float) -> str:
     """Three figures at most, however small."""
     if value == 0.0 or not math.isfinite(value):
-        return f"{value:.0%}"
+        return "0 %" if value == 0.0 else str(value)
     share = 100.0 * value
     digits = max(0, min(4, 2 - math.floor(math.log10(abs(share)))))
     return f"{share:.{digits}f}".rstrip("0").rstrip(".") + " %" if digits else f"{share:.0f} %"
