@@ -29,15 +29,16 @@ LIMITS = (
     Limit("encoder", "encoder", "relative_error", most=0.05),
     Limit("predictor", "predictor", "cosine", least=0.999),
     Limit("predictor", "predictor", "relative_error", most=0.05),
-    Limit("encoder", "end_to_end", "cosine", least=0.999),
-    Limit("encoder", "end_to_end", "relative_error", most=0.05),
+    Limit("predictor", "end_to_end", "cosine", least=0.999),
+    Limit("predictor", "end_to_end", "relative_error", most=0.05),
     Limit("predictor", "planner", "rank_correlation", least=0.99),
     Limit("predictor", "planner", "action_agreement", least=0.9),
-    Limit("encoder", "end_to_end", "rank_correlation", least=0.99),
+    Limit("predictor", "end_to_end", "rank_correlation", least=0.99),
     Limit("encoder", "anomaly", "auroc_loss", most=0.01),
 )
 """parity: the relative error of the FP32 graph against the original framework. The others: INT8 against FP32, part by part
-on the same inputs, and end_to_end, where the quantized encoder feeds the quantized predictor."""
+on the same inputs, and end_to_end, where the quantized encoder feeds the quantized predictor; that is the predictor's to mend,
+as the encoder has limits of its own."""
 
 
 class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

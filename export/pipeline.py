@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from export.refinement import elites_of
 from export.remedy import advice, complaints, culprits
 from export.restoring import restore_layers
 from export.sources.source import Feed, Source
+from export.stages import Stages
 
 CALIBRATION_SEED = 3
 CALIBRATION_PLANS = 12
@@ -81,13 +83,15 @@ def export_bundle(
     dynamic: bool = False,
     with_fp32: bool = False,
     labels: Path | None = None,
+    stages: Stages | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
-    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. Blocks for minutes.
-    Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those that an
+    interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
+    stages = Stages(None) if stages is None else stages
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
     exact: dict[Part, Engine] = {
@@ -100,7 +104,9 @@ def export_bundle(
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        report["parity"] = _parity(source, exact, few)
+        graphs = (graph.SerializeToString() for graph in source.graphs.values())
+        shown = (np.ascontiguousarray(x).data for feeds in few.values() for feed in feeds for x in feed.values())
+        report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
     watch.lap("parity")
 
     def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:
@@ -168,6 +174,7 @@ def export_bundle(
         int8=accepted.evidence.figures,
     )
     bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    stages.forget()
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)
 
