@@ -26,6 +26,8 @@ else:
 
 FORMAT = 1
 MANIFEST = "bundle.toml"
+FIXED_PLANS = 2
+"""Plans of a rollout that are neither elites nor drawn: the mean, and standing still."""
 Part: TypeAlias = Literal["encoder", "predictor", "rollout"]
 Precision: TypeAlias = Literal["int8", "fp32"]
 
@@ -77,12 +79,13 @@ class Action(_Table, frozen=True):
 
 class GoalCost(_Table, frozen=True):
     """What the planner minimises. reached_cost: the cost under which a goal counts as reached; how it was chosen stands
-    in reached_cost_from. horizon, candidates: K and N of the rollout graph."""
+    in reached_cost_from. horizon, candidates, elites: K, N and E of the rollout graph."""
 
     cost: Literal["latent_mse"]
     reached_cost: float
     horizon: int
     candidates: int
+    elites: int
     reached_cost_from: str = ""
 
 
@@ -233,6 +236,11 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
         yield "it has actions or a goal, or is for a robot, and has no [graphs.predictor]"
     if goal is not None and not (goal.reached_cost > 0 and goal.horizon > 0 and goal.candidates > 0):
         yield "goal.reached_cost, goal.horizon and goal.candidates must be above 0"
+    if goal is not None and not 0 < goal.elites < goal.candidates - FIXED_PLANS:
+        yield (
+            f"goal.elites is {goal.elites} and goal.candidates {goal.candidates}: beside {FIXED_PLANS} fixed plans there "
+            "must be elites and plans to draw"
+        )
     if (manifest.graphs.rollout is None) != (goal is None):
         yield "[goal] and [graphs.rollout] go together and only one is there"
     yield from _graph_conflicts(manifest)
@@ -258,10 +266,13 @@ def signatures(manifest: Manifest) -> dict[Part, tuple[tuple[TensorSignature, ..
         "predictor": ((floats("context", 1, c, t, d), *acted), (floats("predicted", 1, t, d),)),
     }
     if manifest.goal is not None:
-        n, k = manifest.goal.candidates, manifest.goal.horizon
+        n, k, e = manifest.goal.candidates, manifest.goal.horizon, manifest.goal.elites
         past = (floats("past_actions", 1, c - 1, a),) if c > 1 else ()
-        inputs = (floats("context", 1, c, t, d), *past, floats("actions", n, k, a), floats("goal", 1, t, d))
-        expected["rollout"] = (inputs, (floats("distance", n, k),))
+        asked = (floats("context", 1, c, t, d), *past, floats("actions", n, k, a), floats("goal", 1, t, d))
+        noise = floats("noise", n - FIXED_PLANS - e, k, a)
+        search = (floats("step_weights", k), floats("spread", 1, k, a), noise, floats("inertia", 1))
+        refined = (floats("refined", n, k, a), floats("next_spread", 1, k, a), floats("best_cost", 1))
+        expected["rollout"] = ((*asked, *search), (floats("distance", n, k), *refined))
     return expected
 
 

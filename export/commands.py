@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from export.extra import needs_extra
+from export.progress_line import ProgressLine
+from export.report.command import write_page
 
 if TYPE_CHECKING:
     from export.sources.source import Source
 
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
-RUNS = 32
-"""Runs of footage to calibrate on, and as many to verify on."""
 
 _LEWM_EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
@@ -107,7 +107,7 @@ def _add(
     )
     parser.add_argument("path", type=Path, metavar="PATH", help=path)
     parser.add_argument("--frames", required=True, metavar="SOURCE", help="a video file or a folder of pictures from the camera")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle; an old one is replaced")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle, the report beside it")
     parser.add_argument(
         "--keep-float",
         action="append",
@@ -122,6 +122,7 @@ def _add(
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
+    parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
 
@@ -176,24 +177,18 @@ def _onnx(path: Path) -> Source:
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
     with needs_extra("export"):
-        from export.frames import read_footage
+        from export.footage import read_for
         from export.package import refuse_foreign
-        from export.pipeline import export_bundle, run_length, sentence_of
+        from export.pipeline import export_bundle, sentence_of
+        from export.report.page import render
 
     refuse_foreign(args.out)
-    progress = _Progress(sys.stderr.isatty())
+    progress = ProgressLine(sys.stderr.isatty())
     started = time.perf_counter()
     progress.say("reading the checkpoint and writing the FP32 graphs")
     source = open_source(args.path)
     progress.say("reading the footage")
-    footage = read_footage(
-        args.frames,
-        source.picture,
-        source.time.step_s / source.picture.per_step,
-        run_length(source),
-        RUNS,
-        lambda frames: progress.count(frames, 0),
-    )
+    footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
     read_s = time.perf_counter() - started
     outcome = export_bundle(
         source,
@@ -202,14 +197,18 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         keep_float=tuple(args.keep_float),
         smoothing=args.smoothing,
         with_fp32=args.fp32,
+        labels=args.labels,
         say=progress.say,
         progress=progress.count,
     )
     progress.clear()
+    page = args.out.with_name(f"{args.out.name}.html")
+    write_page(page, render(outcome.evidence, outcome.bundle))
     if args.json:
         summary = {
             "accepted": outcome.bundle is not None,
             "bundle": str(outcome.bundle.folder) if outcome.bundle else None,
+            "page": str(page),
             "failures": [failure.sentence for failure in outcome.failures],
             "blame": outcome.blame,
             "report": outcome.report,
@@ -217,34 +216,9 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         }
         print(msgspec.json.format(msgspec.json.encode(summary), indent=1).decode())
     elif outcome.bundle is not None:
-        print(f"wrote {outcome.bundle.folder} in {time.perf_counter() - started:.0f} s")
+        print(f"wrote {outcome.bundle.folder} and {page} in {time.perf_counter() - started:.0f} s")
         print(msgspec.json.format(msgspec.json.encode(outcome.report), indent=1).decode())
     if outcome.bundle is None:
-        print(sentence_of(outcome), file=sys.stderr)
+        print(f"{sentence_of(outcome)}\nall that was measured: {page}", file=sys.stderr)
         return 1
     return 0
-
-
-class _Progress:
-    """One line on stderr per stage; on a terminal it counts."""
-
-    def __init__(self, counting: bool) -> None:
-        self._counting = counting
-        self._stage = ""
-        self._shown = 0.0
-
-    def say(self, stage: str) -> None:
-        self.clear()
-        self._stage = stage
-        print(stage, file=sys.stderr, flush=True)
-
-    def count(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._counting and (now - self._shown > 0.1 or done == total):
-            self._shown = now
-            of = f" of {total}" if total else ""
-            print(f"\r  {done}{of}\033[K", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._counting:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

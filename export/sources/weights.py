@@ -64,7 +64,7 @@ def fit(
     """Load ``state`` into ``model``, every key of both. remedy: what to do if they differ. sized_by: what the model's sizes
     come from. named: what the file calls a key of the model. A model on the device "meta" takes the tensors of ``state`` as
     they are, without a copy. Raises SourceError naming the first key that is missing, unknown, of another shape or not
-    finite, or that ONNX cannot hold the model."""
+    finite, and if ONNX cannot hold the model."""
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST:
         raise SourceError(

@@ -11,10 +11,11 @@ from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Frame
 from edge.perception import Perception
 from export.feeds import clips, run
+from export.footage import in_steps, run_length
 from export.frames import read_footage
 from export.lint.rules import lint
 from export.lint.target import TARGETS
-from export.pipeline import export_bundle, run_length
+from export.pipeline import export_bundle
 from export.sources.vjepa2 import open_vjepa2
 from export.sources.vjepa2_official import open_official
 from export.sources.vjepa_ac import Acting, arm_of, poses
@@ -206,7 +207,7 @@ def test_a_bundle_of_video_is_written_and_watches(sources, tmp_path, name):
     source = sources[name]
     pictures = write_pictures(tmp_path / "pictures", 60, (48, 48))
     footage = read_footage(str(pictures), source.picture, source.time.step_s / 2, run_length(source), 2)
-    outcome = export_bundle(source, footage, tmp_path / "bundle")
+    outcome = export_bundle(source, in_steps(footage, source), tmp_path / "bundle")
     assert outcome.failures == [] and outcome.bundle is not None
     assert outcome.report["integer_gemms"] == outcome.report["linears_quantized"]
     perception, pixels = Perception(outcome.bundle, FakeClock()), footage.verification[0]
