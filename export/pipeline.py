@@ -29,6 +29,7 @@ from export.lint.target import TARGETS
 from export.quantize.dynamic import quantize_dynamically
 from export.quantize.model import quantize_model
 from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
+from export.remembering import Remembering
 from export.restoring import Restored, restore_layers
 from export.sources.source import Feed, Source
 from export.verify import growth_report, latent_report, share_of_variance
@@ -81,7 +82,9 @@ def export_bundle(
     watch = _Stopwatch()
     actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
     fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
-    exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
+    exact: dict[Part, Engine] = {
+        part: Remembering(OnnxRuntimeEngine(data, f"{part} (fp32)")) for part, data in fp32.items()
+    }
     samples = _samples(source, exact, footage, actions[0])
     report: dict[str, Any] = {}
     if source.peer is not None:
@@ -96,8 +99,15 @@ def export_bundle(
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
 
+    loaded: dict[Part, tuple[bytes, Engine]] = {}
+
+    def engine(part: Part, model: bytes) -> Engine:
+        if part not in loaded or loaded[part][0] != model:
+            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
+        return loaded[part][1]
+
     def verified(graphs: Mapping[Part, Quantized]) -> tuple[Comparison, dict[str, Any]]:
-        engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in graphs.items()}
+        engines = {part: engine(part, q.model) for part, q in graphs.items()}
         seen, count = footage.verification, VERIFICATION_PLANS
         compared = compare(exact, engines, seen, actions[1], seed=VERIFICATION_SEED, plans=_plans(source), plan_count=count)
         figures = compared.report
