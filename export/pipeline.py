@@ -40,6 +40,7 @@ from export.quantize.model import quantize_model
 from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
 from export.refinement import elites_of
 from export.remedy import advice, complaints, culprits
+from export.remembering import Remembering
 from export.restoring import restore_layers
 from export.sources.source import Feed, Source
 from export.stages import Stages
@@ -95,7 +96,8 @@ def export_bundle(
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
     exact: dict[Part, Engine] = {
-        part: OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)") for part, graph in source.graphs.items()
+        part: Remembering(OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)"))
+        for part, graph in source.graphs.items()
     }
     plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
@@ -137,8 +139,15 @@ def export_bundle(
             progress=progress,
         )
 
+    loaded: dict[Part, tuple[bytes, Engine]] = {}
+
+    def engine(part: Part, model: bytes) -> Engine:
+        if part not in loaded or loaded[part][0] != model:
+            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
+        return loaded[part][1]
+
     def failing(graphs: Mapping[Part, Quantized]) -> list[Failure]:
-        engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in graphs.items()}
+        engines = {part: engine(part, q.model) for part, q in graphs.items()}
         return failures(
             compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=VERIFICATION_PLANS).report
         )

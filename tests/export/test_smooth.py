@@ -295,12 +295,15 @@ def test_bad_calibration_data_is_refused(feeds):
 
 
 def test_the_command_smooths_unless_told_not_to(tmp_path, capsys):
-    """An encoder that INT8 ruins by one channel of a norm passes the gate smoothed, and is refused without."""
+    """An encoder that INT8 ruins by one channel of a norm needs no layer in float smoothed, and one without."""
     path = write_pair(tmp_path, outlier=3000.0, norm=True)
     frames = write_pictures(tmp_path / "frames", 80, (32, 48))
     asked = ["onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]
-    assert main(["export", *asked, "--no-smooth"]) == 1
-    assert "below the gate: encoder cosine" in capsys.readouterr().err and not (tmp_path / "bundle").exists()
+    assert main(["export", *asked, "--no-smooth"]) == 0
+    report = load(tmp_path / "bundle").manifest.int8
+    assert list(report["kept_in_float"]) == ["encoder"] and report["linears_quantized"]["encoder"] == 1
     assert main(["export", *asked]) == 0
     assert "smoothing the encoder: 1 norms folded" in capsys.readouterr().err
-    assert load(tmp_path / "bundle").manifest.int8["norms_folded"] == {"encoder": 1, "predictor": 0}
+    report = load(tmp_path / "bundle").manifest.int8
+    assert report["norms_folded"] == {"encoder": 1, "predictor": 0}
+    assert "kept_in_float" not in report and report["linears_quantized"]["encoder"] == 2
