@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from calibration import alarms, camera
+from calibration import alarms, camera, motors
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the ``calibrate`` command."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="measure a camera, and learn what is normal in front of it",
-        description="Measure the real world: a camera, and what is normal in front of it.",
+        help="measure a camera and motors, and learn what is normal in front of the camera",
+        description="Measure the real world: a camera, what is normal in front of it, and motors.",
     )
     inner = parser.add_subparsers(metavar="WHAT", required=True)
     alarms.register(inner)
     camera.register(inner)
+    motors.register(inner)
