@@ -174,6 +174,7 @@ def _watch(
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it keeps what it was once given: GBs, where hundreds of tensors are watched
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     for batch in batches:
         yield dict(zip(tensors, session.run(list(tensors), dict(batch)), strict=True))

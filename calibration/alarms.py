@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or default_folder(source.label)
     clock = MonotonicClock()
     shape = bundle.manifest.latent
-    learner = NormalLearner(shape.tokens, shape.dim, shape.grid)
+    learner = NormalLearner(shape.tokens, shape.dim, shape.grid, bundle.predicts)
     with contextlib.ExitStack() as stack:
         perception = Perception(bundle, clock)
         stack.callback(perception.close)

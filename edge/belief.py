@@ -11,8 +11,20 @@ import numpy as np
 
 from edge.clock import Clock
 from edge.engines.engine import Engine, EngineError, write_input
+from edge.finite import finite
 from edge.memory.episode import BeliefCheckpoint
 from edge.messages import Belief, Floats, Latent
+
+
+def seen(latent: Latent) -> Belief:
+    """The belief of a model without a predictor: what is seen, and nothing about what comes next. Raises EngineError."""
+    _refuse_broken(latent)
+    return Belief(latent.tokens, None, latent.tokens[None], np.zeros((0, 0), np.float32), latent.captured_ns, 0)
+
+
+def _refuse_broken(latent: Latent) -> None:
+    if not finite(latent.tokens):
+        raise EngineError("the encoder gave numbers that are not finite: check the bundle")
 
 
 class BeliefFilter:
@@ -49,14 +61,14 @@ class BeliefFilter:
         Raises EngineError.
         """
         self.engine_ns = 0
-        if latent is not None and not np.isfinite(latent.tokens).all():
-            raise EngineError("the encoder gave numbers that are not finite: check the bundle")
+        if latent is not None:
+            _refuse_broken(latent)
         before = self._belief
         if before is None:
             if latent is not None:
                 self._begin(latent)
             return self._belief
-        actions = np.concatenate([before.actions, action.reshape(1, self._width)]).astype(np.float32, copy=False)
+        actions = _pushed(before.actions, action.reshape(1, self._width))
         predicted = self._predict(before.context, actions)
         if latent is None:
             corrected, captured_ns, coasted = predicted, before.captured_ns, before.coasted + 1
@@ -64,7 +76,7 @@ class BeliefFilter:
             corrected = predicted + self._gain * (latent.tokens - predicted) if self._gain < 1.0 else latent.tokens
             captured_ns, coasted = latent.captured_ns, 0
             self._seen += 1
-        context = np.concatenate([before.context[1:], corrected[None]])
+        context = _pushed(before.context[1:], corrected[None])
         trusted = predicted if self._seen > self._length else None
         self._belief = Belief(corrected, trusted, context, actions[1:], captured_ns, coasted)
         return self._belief
@@ -95,6 +107,14 @@ class BeliefFilter:
         self._predictor.wait()
         predicted: Floats = self._predictor.output("predicted")[0].copy()
         self.engine_ns = self._clock.now_ns() - started
-        if not np.isfinite(predicted).all():
+        if not finite(predicted):
             raise EngineError("the predictor gave numbers that are not finite: check the bundle")
         return predicted
+
+
+def _pushed(kept: Floats, newest: Floats) -> Floats:
+    """``newest`` behind what is kept, float32."""
+    pushed = np.empty((len(kept) + 1, *kept.shape[1:]), dtype=np.float32)
+    pushed[:-1] = kept
+    pushed[-1:] = newest
+    return pushed

@@ -26,6 +26,8 @@ else:
 
 FORMAT = 1
 MANIFEST = "bundle.toml"
+FIXED_PLANS = 2
+"""Plans of a rollout that are neither elites nor drawn: the mean, and standing still."""
 Part: TypeAlias = Literal["encoder", "predictor", "rollout"]
 Precision: TypeAlias = Literal["int8", "fp32"]
 
@@ -39,11 +41,16 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Picture(_Table, frozen=True):
-    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph."""
+    """What the encoder looks at. height, width: pixels. colour: channel order. Normalisation is inside the graph.
+
+    frames: F, pictures that one latent sees, the newest last; more than 1 for an encoder of video. per_step: how many of
+    them are new with each step, evenly spaced."""
 
     height: int
     width: int
     colour: Literal["bgr"] = "bgr"
+    frames: int = 1
+    per_step: int = 1
 
 
 class LatentShape(_Table, frozen=True):
@@ -72,12 +79,13 @@ class Action(_Table, frozen=True):
 
 class GoalCost(_Table, frozen=True):
     """What the planner minimises. reached_cost: the cost under which a goal counts as reached; how it was chosen stands
-    in reached_cost_from. horizon, candidates: K and N of the rollout graph."""
+    in reached_cost_from. horizon, candidates, elites: K, N and E of the rollout graph."""
 
     cost: Literal["latent_mse"]
     reached_cost: float
     horizon: int
     candidates: int
+    elites: int
     reached_cost_from: str = ""
 
 
@@ -99,10 +107,11 @@ class Graph(_Table, frozen=True):
 
 
 class Graphs(_Table, frozen=True):
-    """The parts. rollout: the planner's graph, absent in camera bundles."""
+    """The parts. predictor: absent where a camera is watched by memory alone. rollout: the planner's graph, absent in camera
+    bundles."""
 
     encoder: Graph
-    predictor: Graph
+    predictor: Graph | None = None
     rollout: Graph | None = None
 
 
@@ -141,6 +150,11 @@ class Bundle:
         if graph is None:
             raise BundleError(f"bundle {self.manifest.name!r} has no {part} graph: export it again with one")
         return graph
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it has a predictor; without one nothing is known about what comes next, only about what was there."""
+        return self.manifest.graphs.predictor is not None
 
     def path(self, file: str) -> Path | None:
         """Where a file of the bundle lies, or None if the manifest does not list it (optional calibration files)."""
@@ -201,6 +215,8 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     for label, value in (
         ("picture.height", picture.height),
         ("picture.width", picture.width),
+        ("picture.frames", picture.frames),
+        ("picture.per_step", picture.per_step),
         ("latent.tokens", latent.tokens),
         ("latent.dim", latent.dim),
         ("time.context", time.context),
@@ -208,6 +224,10 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
     ):
         if not value > 0:
             yield f"{label} is {value} and must be above 0"
+    if picture.per_step > picture.frames:
+        yield f"picture.per_step is {picture.per_step} and picture.frames {picture.frames}, so that pictures would be left out"
+    if manifest.kind == "robot" and picture.frames > 1:
+        yield f"kind is 'robot' and picture.frames is {picture.frames}: only cameras may have an encoder of video"
     if latent.grid is not None and latent.grid[0] * latent.grid[1] != latent.tokens:
         yield f"latent.grid {list(latent.grid)} does not make latent.tokens = {latent.tokens}"
     for action in manifest.actions:
@@ -218,8 +238,15 @@ def conflicts(manifest: Manifest) -> Iterator[str]:
         yield f"two actions share a name in {names}"
     if manifest.kind == "robot" and not (manifest.actions and goal):
         yield "kind is 'robot' and it has no [[actions]] or no [goal]"
+    if manifest.graphs.predictor is None and (manifest.kind == "robot" or manifest.actions or goal):
+        yield "it has actions or a goal, or is for a robot, and has no [graphs.predictor]"
     if goal is not None and not (goal.reached_cost > 0 and goal.horizon > 0 and goal.candidates > 0):
         yield "goal.reached_cost, goal.horizon and goal.candidates must be above 0"
+    if goal is not None and not 0 < goal.elites < goal.candidates - FIXED_PLANS:
+        yield (
+            f"goal.elites is {goal.elites} and goal.candidates {goal.candidates}: beside {FIXED_PLANS} fixed plans there "
+            "must be elites and plans to draw"
+        )
     if (manifest.graphs.rollout is None) != (goal is None):
         yield "[goal] and [graphs.rollout] go together and only one is there"
     yield from _graph_conflicts(manifest)
@@ -238,17 +265,20 @@ def signatures(manifest: Manifest) -> dict[Part, tuple[tuple[TensorSignature, ..
     def floats(name: str, *shape: int) -> TensorSignature:
         return TensorSignature(name, "float32", shape)
 
-    picture = TensorSignature("picture", "uint8", (1, manifest.picture.height, manifest.picture.width, 3))
+    picture = TensorSignature("picture", "uint8", (manifest.picture.frames, manifest.picture.height, manifest.picture.width, 3))
     acted = (floats("actions", 1, c, a),) if a else ()
     expected: dict[Part, tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]] = {
         "encoder": ((picture,), (floats("latent", 1, t, d),)),
         "predictor": ((floats("context", 1, c, t, d), *acted), (floats("predicted", 1, t, d),)),
     }
     if manifest.goal is not None:
-        n, k = manifest.goal.candidates, manifest.goal.horizon
+        n, k, e = manifest.goal.candidates, manifest.goal.horizon, manifest.goal.elites
         past = (floats("past_actions", 1, c - 1, a),) if c > 1 else ()
-        inputs = (floats("context", 1, c, t, d), *past, floats("actions", n, k, a), floats("goal", 1, t, d))
-        expected["rollout"] = (inputs, (floats("distance", n, k),))
+        asked = (floats("context", 1, c, t, d), *past, floats("actions", n, k, a), floats("goal", 1, t, d))
+        noise = floats("noise", n - FIXED_PLANS - e, k, a)
+        search = (floats("step_weights", k), floats("spread", 1, k, a), noise, floats("inertia", 1))
+        refined = (floats("refined", n, k, a), floats("next_spread", 1, k, a), floats("best_cost", 1))
+        expected["rollout"] = ((*asked, *search), (floats("distance", n, k), *refined))
     return expected
 
 

@@ -90,14 +90,13 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class PlannerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """budget_ms: planning ends this long after the tick began. elites: plans kept per iteration. colour: exponent of
-    the noise spectrum, 0 is white. spread: standard deviation of the first iteration. inertia: share of the old mean
-    that each update keeps. iterations: at most so many, also when time is left. lateness: step h of K
-    counts (h / K) ** lateness; 0 asks for the shortest way, more leaves room for a detour. seed: of the noise."""
+    """budget_ms: planning ends this long after the tick began. iterations: at most so many, also when time is left.
+    colour: exponent of the noise spectrum, 0 is white. spread: standard deviation of the first iteration. inertia: share
+    of the old mean that each update keeps. lateness: step h of K counts (h / K) ** lateness; 0 asks for the shortest
+    way, more leaves room for a detour. seed: of the noise."""
 
     budget_ms: Annotated[float, Meta(ge=1, le=10_000)] = 70.0
     iterations: Annotated[int, Meta(ge=1, le=100)] = 3
-    elites: Annotated[int, Meta(ge=2, le=512)] = 6
     colour: Annotated[float, Meta(ge=0, le=4)] = 2.0
     spread: Annotated[float, Meta(gt=0, le=2)] = 1.0
     inertia: Annotated[float, Meta(ge=0, lt=1)] = 0.1

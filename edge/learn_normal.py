@@ -32,7 +32,8 @@ CAPACITY = 2048
 MIN_SECONDS = 10.0
 MIN_FRAMES = 100
 BLOCK = 100
-MAX_FRAMES = 2000
+MAX_FRAMES, MAX_BYTES = 2000, 256 << 20
+"""Whichever is reached first; the latents of large encoders are large."""
 LEAST_CHANGE = 1e-3
 HIGHEST_ALARM_P, LOWEST_ALARM_P = 0.5, 1e-6
 MARGIN = 1.25
@@ -54,10 +55,13 @@ class _Judged:
 
 class NormalLearner:
     """Collects beliefs, then learns from them. Holds one error per frame, and the latents of at most MAX_FRAMES frames (at
-    192x64: 98 MB): when it is full, every second block of BLOCK frames is let go and from then on only as many are taken."""
+    192x64: 98 MB): when it is full, every second block of BLOCK frames is let go and from then on only as many are taken.
+    predicts: whether the bundle has a predictor, so that there are errors."""
 
-    def __init__(self, tokens: int, dim: int, grid: tuple[int, int] | None) -> None:
+    def __init__(self, tokens: int, dim: int, grid: tuple[int, int] | None, predicts: bool = True) -> None:
         self._tokens = tokens
+        self._predicts = predicts
+        self._most = max(2 * MIN_FRAMES, min(MAX_FRAMES, MAX_BYTES // (2 * tokens * dim * np.dtype(np.float16).itemsize)))
         self._grid = grid
         self._scores = Scores(grid)
         self._dim = dim
@@ -66,6 +70,7 @@ class NormalLearner:
         self._times_ns: list[int] = []
         self._errors: list[float] = []
         self._error_times_ns: list[int] = []
+        self._steps = 0
         self._stride = 1
         self.seconds = 0.0
         """Of footage seen so far, gaps left out."""
@@ -73,22 +78,24 @@ class NormalLearner:
 
     def observe(self, belief: Belief, shifted: Floats | None = None) -> None:
         """Take in one step, and its picture shifted (float32 (T, D), see Perception.shifted), which is learned but not
-        judged. Steps without an error (the first after a cold start) are passed over."""
+        judged. Where there is a predictor, steps without an error (the first after a cold start) are passed over."""
         if self._last_ns is not None:
             self.seconds += min(max(belief.captured_ns - self._last_ns, 0) / NS_PER_S, 1.0)
         self._last_ns = belief.captured_ns
         errors = self._scores.errors(belief)
-        if errors is None:
+        if errors is not None:
+            self._errors.append(float(pool(places(errors, self._grid))))
+            self._error_times_ns.append(belief.captured_ns)
+        elif self._predicts:
             return
-        block = len(self._errors) // BLOCK
-        self._errors.append(float(pool(places(errors, self._grid))))
-        self._error_times_ns.append(belief.captured_ns)
+        block = self._steps // BLOCK
+        self._steps += 1
         if block % self._stride:
             return
         self._latents.append(belief.latent.astype(np.float16))
         self._shifted.append((belief.latent if shifted is None else shifted).astype(np.float16))
         self._times_ns.append(belief.captured_ns)
-        if len(self._times_ns) >= MAX_FRAMES:
+        if len(self._times_ns) >= self._most:
             self._let_go()
 
     def learn(
@@ -121,12 +128,12 @@ class NormalLearner:
                 distances[spot] = score.unfamiliarities(others.distance(self._latents[spot].astype(np.float32)))
         errors = np.array(self._errors, np.float32)
         calibration = AlarmCalibration.fit(
-            errors, distances, grid=self._grid, bundle_sha256=bundle_sha256, made_from=made_from
+            errors if self._predicts else None, distances, grid=self._grid, bundle_sha256=bundle_sha256, made_from=made_from
         )
         levels = np.array(calibration.levels, np.float32)
         pooled = pool(places(np.divide(distances, levels, dtype=np.float32), self._grid))
-        judged = [_Judged(calibration.error, errors, self._error_times_ns)]
-        if alarm_rule(0.5, self._tokens, self.seconds).unfamiliar:
+        judged = [] if calibration.error is None else [_Judged(calibration.error, errors, self._error_times_ns)]
+        if alarm_rule(0.5, self._tokens, self.seconds, self._predicts).unfamiliar:
             judged.append(_Judged(calibration.unfamiliarity, pooled, self._times_ns))
         quiet_p = self._quiet_p(judged)
         alarm_p = min(of_two(one.tail.p_value(MARGIN * one.tail.score_at(quiet_p / 2.0))) for one in judged)
@@ -134,8 +141,8 @@ class NormalLearner:
         progress(1.0)
         evidence = Evidence(
             seconds=round(self.seconds, 1),
-            frames=len(errors),
-            effective=round(min(calibration.error.effective, calibration.unfamiliarity.effective), 1),
+            frames=self._steps,
+            effective=round(calibration.unfamiliarity.effective, 1),
             alarm_p=alarm_p,
             onsets=self._onsets(judged, alarm_p),
             per_hour_below=round(NONE_SEEN * 3600.0 / self.seconds, 1),
@@ -178,7 +185,7 @@ class NormalLearner:
         return float(candidates[low])
 
     def _onsets(self, judged: list[_Judged], alarm_p: float) -> int:
-        rule = alarm_rule(alarm_p, self._tokens, self.seconds)
+        rule = alarm_rule(alarm_p, self._tokens, self.seconds, self._predicts)
         onsets = 0
         for one in judged:
             alarm = Alarm(rule)

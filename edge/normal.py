@@ -71,7 +71,8 @@ class Normal:
     @property
     def rule(self) -> AlarmRule:
         """The rule at the calibrated threshold."""
-        return alarm_rule(self.evidence.alarm_p, self.calibration.tokens, self.evidence.seconds)
+        predicts = self.calibration.error is not None
+        return alarm_rule(self.evidence.alarm_p, self.calibration.tokens, self.evidence.seconds, predicts)
 
     def save(self, folder: Path) -> None:
         """Write all or nothing that would be believed. Raises NormalError."""
@@ -132,13 +133,14 @@ class Normal:
         return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence)
 
 
-def alarm_rule(alarm_p: float, tokens: int, learned_s: float) -> AlarmRule:
+def alarm_rule(alarm_p: float, tokens: int, learned_s: float, predicts: bool = True) -> AlarmRule:
     """The rule of a learned camera. Short footage supports only high p-values as thresholds; a dead-band in p above them
     would hardly leave room for an alarm to end, so its end rests on the off-delay alone. Scores of patches have lasted
-    already when they are high, so that one frame is enough."""
+    already when they are high, so that one frame is enough. Without a predictor unfamiliarity is all there is to alarm by, and
+    short footage means false alarms."""
     if tokens == 1:
         return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S)
-    enough = learned_s >= UNFAMILIAR_FROM_S
+    enough = learned_s >= UNFAMILIAR_FROM_S or not predicts
     return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S, on_s=0.0, min_frames=1, unfamiliar=enough)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import json
 import signal
@@ -14,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from edge.arming import arm_when_healthy, keep_armed
 from edge.clock import NS_PER_S
 from edge.config import RobotConfig, load_config
 from edge.learn_normal import NormalLearner
 from edge.messages import RobotState, Tick
 from edge.robot import Robot
 from edge.run_report import RunReport
-from edge.safety import ArmRefused
 
 _EXAMPLES = """examples:
   latentloop run robot.toml                    arm it on the page that it prints
@@ -31,8 +30,6 @@ Motors stay off until a person arms them. Ctrl-C stops the motors first.
 exit codes: 0 ended as asked, 1 something failed while running, 2 bad input
 """
 
-ARM_PATIENCE_S = 5.0
-FAULT_SHOWN_S = 1.0
 SWITCH_S = 0.0005
 
 
@@ -180,25 +177,8 @@ class _Watcher:
 
     def _arm(self, robot: Robot, keep: bool) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""
-        if self._arm_once(robot) and keep:
-            while not self._stop.wait(FAULT_SHOWN_S):
-                # A person's stop or disarming is another state, and stays.
-                if robot.supervisor.state is RobotState.FAULT:
-                    with contextlib.suppress(ArmRefused):
-                        robot.supervisor.clear_stop()
-                        robot.supervisor.arm()
-
-    def _arm_once(self, robot: Robot) -> bool:
-        deadline_ns = robot.clock.now_ns() + round(ARM_PATIENCE_S * NS_PER_S)
-        while not self._stop.wait(0.2):
-            try:
-                robot.supervisor.arm()
-                return True
-            except ArmRefused as error:
-                if robot.clock.now_ns() > deadline_ns:
-                    print(f"latentloop: not armed: {error}", file=sys.stderr, flush=True)
-                    break
-        return False
+        if arm_when_healthy(robot.supervisor, robot.clock, self._stop) and keep:
+            keep_armed(robot.supervisor, self._stop)
 
 
 def described(summary: dict[str, Any]) -> str:

@@ -198,7 +198,7 @@ class _Watch:
     def learn(self, seconds: float, bundle: Bundle, source: str, note: Callable[[str], None]) -> Normal:
         """Learn what is normal from the next seconds of healthy pictures. Raises NormalError."""
         shape = bundle.manifest.latent
-        learner = NormalLearner(shape.tokens, shape.dim, shape.grid)
+        learner = NormalLearner(shape.tokens, shape.dim, shape.grid, bundle.predicts)
         note(f"learning what is normal for {seconds:.0f} s")
         for frame, faults in self._pictures():
             if frame is None or faults:

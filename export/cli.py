@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 
 from export import commands
+from export import verify_command as verify
 from export.lint import command as lint
+from export.report import command as report
 
 _EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
+  latentloop export dinov2 checkpoints/dinov2-small --frames yard.mp4 --out bundles/yard
   latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
   latentloop export lint encoder.onnx --target jetpack6
+  latentloop export verify bundles/pusht --frames footage.mp4
+  latentloop export report bundles/pusht
 """
 
 
@@ -25,5 +30,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     inner = parser.add_subparsers(metavar="WHAT", required=True)
     commands.register_lewm(inner)
+    commands.register_vjepa2(inner)
+    commands.register_vjepa2_official(inner)
+    commands.register_vit(inner)
     commands.register_onnx(inner)
     lint.register(inner)
+    verify.register(inner)
+    report.register(inner)

@@ -1,4 +1,4 @@
-"""``latentloop export lewm`` and ``latentloop export onnx``: a checkpoint and footage in, an accepted bundle out."""
+"""``latentloop export KIND``: a checkpoint and footage in, an accepted bundle out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from export.extra import needs_extra
+from export.progress_line import ProgressLine
+from export.report.command import write_page
 
 if TYPE_CHECKING:
     from export.sources.source import Source
 
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
-RUNS = 32
-"""Runs of footage to calibrate on, and as many to verify on."""
 
 _LEWM_EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
-  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.down
+  latentloop export lewm checkpoints/lewm-pusht --frames pictures/ --out bundles/pusht --keep-float blocks.11.mlp.down
 
 The folder holds config.json and weights.pt or weights.safetensors, and may hold latentloop.toml (docs/export.md), which says
 how long a step is and what the actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
+_VIT_EXAMPLES = """examples:
+  latentloop export dinov2 checkpoints/dinov2-small --frames yard.mp4 --out bundles/yard
+  latentloop calibrate alarms yard.mp4 --bundle bundles/yard
+  latentloop watch yard.mp4 --bundle bundles/yard
+
+The folder is a Hugging Face model with config.json and model.safetensors: DINOv2 (with or without registers), ViT, DeiT, I-JEPA
+or ViT-MSN. It may hold preprocessor_config.json, which says how pictures are normalised, and latentloop.toml (docs/export.md).
+The bundle has no predictor: it watches a camera by memory alone. exit codes: 0 written, 1 below the gate and nothing written,
+2 bad input
 """
 _ONNX_EXAMPLES = """examples:
   latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
@@ -34,11 +44,43 @@ _ONNX_EXAMPLES = """examples:
 The signature names the ONNX files beside it and describes their inputs (docs/export.md). Works without torch.
 exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
 """
+_VJEPA2_EXAMPLES = """examples:
+  latentloop export vjepa2 checkpoints/vjepa2-vitl-fpc64-256 --frames footage.mp4 --out bundles/vjepa2
+
+The folder holds config.json and model.safetensors, as transformers writes a VJEPA2Model, and may hold latentloop.toml
+(docs/export.md), which says how long a step is and how many pictures a clip has. transformers is not needed.
+exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
+_OFFICIAL_EXAMPLES = """examples:
+  latentloop export vjepa2-official checkpoints/vitl.pt --frames footage.mp4 --out bundles/vjepa2
+  latentloop export vjepa2-official checkpoints/vjepa2-ac-vitg.pt --frames arm.mp4 --out bundles/arm
+
+The file is V-JEPA 2, 2.1 or 2-AC as facebookresearch published it; latentloop.toml beside it (docs/export.md) says how long a
+step is and, for 2-AC, what the arm's actions are. exit codes: 0 written, 1 below the gate and nothing written, 2 bad input
+"""
 
 
 def register_lewm(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``lewm`` to the kinds of ``latentloop export``."""
     _add(subparsers, "lewm", "a LeWorldModel checkpoint to an INT8 bundle", "folder of the checkpoint", _LEWM_EXAMPLES, _lewm)
+
+
+def register_vjepa2(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2 of Hugging Face to an INT8 bundle"
+    _add(subparsers, "vjepa2", purpose, "folder of the checkpoint", _VJEPA2_EXAMPLES, _vjepa2)
+
+
+def register_vjepa2_official(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``vjepa2-official`` to the kinds of ``latentloop export``."""
+    purpose = "a V-JEPA 2, 2.1 or 2-AC of facebookresearch to an INT8 bundle"
+    _add(subparsers, "vjepa2-official", purpose, "the .pt file", _OFFICIAL_EXAMPLES, _vjepa2_official)
+
+
+def register_vit(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``dinov2``, also known as ``vit``, to the kinds of ``latentloop export``."""
+    purpose = "a Hugging Face vision encoder to an INT8 bundle without a predictor"
+    _add(subparsers, "dinov2", purpose, "folder of the model", _VIT_EXAMPLES, _vit, aliases=("vit",))
 
 
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -53,9 +95,11 @@ def _add(
     path: str,
     examples: str,
     open_source: Callable[[Path], Source],
+    aliases: tuple[str, ...] = (),
 ) -> None:
     parser = subparsers.add_parser(
         kind,
+        aliases=aliases,
         help=purpose,
         description=f"Turn {purpose}, calibrated on your footage and verified on footage that calibration has not seen.",
         epilog=examples,
@@ -63,7 +107,7 @@ def _add(
     )
     parser.add_argument("path", type=Path, metavar="PATH", help=path)
     parser.add_argument("--frames", required=True, metavar="SOURCE", help="a video file or a folder of pictures from the camera")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle; an old one is replaced")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle, the report beside it")
     parser.add_argument(
         "--keep-float",
         action="append",
@@ -78,6 +122,7 @@ def _add(
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
+    parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
 
@@ -92,6 +137,36 @@ def _lewm(path: Path) -> Source:
     return open_lewm(path)
 
 
+def _vjepa2(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2 import open_vjepa2
+
+    torch.set_num_threads(1)
+    return open_vjepa2(path)
+
+
+def _vjepa2_official(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vjepa2_official import open_official
+
+    torch.set_num_threads(1)
+    return open_official(path)
+
+
+def _vit(path: Path) -> Source:
+    with needs_extra("export"):
+        import torch
+
+        from export.sources.vit import open_vit
+
+    torch.set_num_threads(1)
+    return open_vit(path)
+
+
 def _onnx(path: Path) -> Source:
     with needs_extra("export"):
         from export.sources.onnx_pair import open_onnx_pair
@@ -102,19 +177,18 @@ def _onnx(path: Path) -> Source:
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
     with needs_extra("export"):
-        from export.frames import read_footage
+        from export.footage import read_for
         from export.package import refuse_foreign
-        from export.pipeline import export_bundle, run_length, sentence_of
+        from export.pipeline import export_bundle, sentence_of
+        from export.report.page import render
 
     refuse_foreign(args.out)
-    progress = _Progress(sys.stderr.isatty())
+    progress = ProgressLine(sys.stderr.isatty())
     started = time.perf_counter()
     progress.say("reading the checkpoint and writing the FP32 graphs")
     source = open_source(args.path)
     progress.say("reading the footage")
-    footage = read_footage(
-        args.frames, source.picture, source.time.step_s, run_length(source), RUNS, lambda frames: progress.count(frames, 0)
-    )
+    footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
     read_s = time.perf_counter() - started
     outcome = export_bundle(
         source,
@@ -123,14 +197,18 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         keep_float=tuple(args.keep_float),
         smoothing=args.smoothing,
         with_fp32=args.fp32,
+        labels=args.labels,
         say=progress.say,
         progress=progress.count,
     )
     progress.clear()
+    page = args.out.with_name(f"{args.out.name}.html")
+    write_page(page, render(outcome.evidence, outcome.bundle))
     if args.json:
         summary = {
             "accepted": outcome.bundle is not None,
             "bundle": str(outcome.bundle.folder) if outcome.bundle else None,
+            "page": str(page),
             "failures": [failure.sentence for failure in outcome.failures],
             "blame": outcome.blame,
             "report": outcome.report,
@@ -138,34 +216,9 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         }
         print(msgspec.json.format(msgspec.json.encode(summary), indent=1).decode())
     elif outcome.bundle is not None:
-        print(f"wrote {outcome.bundle.folder} in {time.perf_counter() - started:.0f} s")
+        print(f"wrote {outcome.bundle.folder} and {page} in {time.perf_counter() - started:.0f} s")
         print(msgspec.json.format(msgspec.json.encode(outcome.report), indent=1).decode())
     if outcome.bundle is None:
-        print(sentence_of(outcome), file=sys.stderr)
+        print(f"{sentence_of(outcome)}\nall that was measured: {page}", file=sys.stderr)
         return 1
     return 0
-
-
-class _Progress:
-    """One line on stderr per stage; on a terminal it counts."""
-
-    def __init__(self, counting: bool) -> None:
-        self._counting = counting
-        self._stage = ""
-        self._shown = 0.0
-
-    def say(self, stage: str) -> None:
-        self.clear()
-        self._stage = stage
-        print(stage, file=sys.stderr, flush=True)
-
-    def count(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._counting and (now - self._shown > 0.1 or done == total):
-            self._shown = now
-            of = f" of {total}" if total else ""
-            print(f"\r  {done}{of}\033[K", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._counting:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -5,17 +5,33 @@ Letters in shapes as in edge.messages; E is the number of runs of footage, each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle import Part
 from edge.engines.engine import Engine
 from edge.messages import Floats
 from export.sources.source import Feed
 
 Plans = Callable[[np.random.Generator, int, int], Floats]
 """Draws N plans of K steps as planners try them, float32 (N, K, A) in -1 .. 1."""
+Progress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
+T = TypeVar("T")
+
+
+def unwatched(done: int, total: int) -> None:
+    """For nobody who looks."""
+
+
+def counted(items: Sequence[T], progress: Progress) -> Iterator[T]:
+    """The items, each reported once it is done with."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(done, len(items))
 
 
 def run(engine: Engine, feed: Feed) -> Floats:
@@ -28,10 +44,21 @@ def run(engine: Engine, feed: Feed) -> Floats:
     return output
 
 
-def encode(engine: Engine, pictures: NDArray[np.uint8]) -> Floats:
-    """Pictures (E, T, H, W, 3) -> latents (E, T, tokens, D)."""
+def clips(pictures: NDArray[np.uint8], frames: int, per_step: int) -> NDArray[np.uint8]:
+    """Pictures (E, P, H, W, 3) -> what an encoder of video sees at each step, (E, T, F, H, W, 3), a view."""
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, frames, axis=1)
+    return np.moveaxis(windows[:, ::per_step], -1, 2)
+
+
+def picture_feed(pictures: NDArray[np.uint8]) -> Feed:
+    """Input of the encoder: a picture (H, W, 3) or a clip (F, H, W, 3)."""
+    return {"picture": pictures if pictures.ndim == 4 else pictures[None]}
+
+
+def encode(engine: Engine, pictures: NDArray[np.uint8], progress: Progress = unwatched) -> Floats:
+    """Pictures (E, T, H, W, 3) or clips (E, T, F, H, W, 3) -> latents (E, T, tokens, D)."""
     e, t = pictures.shape[:2]
-    flat = [run(engine, {"picture": p[None]})[0] for p in pictures.reshape(-1, *pictures.shape[2:])]
+    flat = [run(engine, picture_feed(p))[0] for p in counted([p for episode in pictures for p in episode], progress)]
     return np.stack(flat).reshape(e, t, *flat[0].shape)
 
 
@@ -80,11 +107,28 @@ def rollout_feeds(
         }
 
 
-def imagine(predictor: Engine, latents: Floats, actions: Floats) -> Floats:
+def few_of_each(
+    exact: Mapping[Part, Engine], pictures: NDArray[np.uint8], actions: Floats, plans: Plans, seed: int
+) -> dict[Part, list[Feed]]:
+    """One real input of every part per run of pictures (E, T, ...) as in encode, with actions (E, T, A); a few runs, please."""
+    feeds: dict[Part, list[Feed]] = {"encoder": [picture_feed(seen[0]) for seen in pictures]}
+    if "predictor" not in exact:
+        return feeds
+    latents = encode(exact["encoder"], pictures)
+    context = exact["predictor"].inputs["context"].shape[1]
+    feeds["predictor"] = [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=True)]
+    if "rollout" in exact:
+        rng = np.random.default_rng(seed)
+        candidates, horizon = exact["rollout"].outputs["distance"].shape
+        feeds["rollout"] = list(rollout_feeds(rng, latents, actions, plans, (candidates, horizon), context, 1))
+    return feeds
+
+
+def imagine(predictor: Engine, latents: Floats, actions: Floats, progress: Progress = unwatched) -> Floats:
     """Open loop from every run's first frames to its end: (E, T - C, tokens, D)."""
     context = predictor.inputs["context"].shape[1]
     futures = []
-    for seen, done in zip(latents, actions, strict=True):
+    for seen, done in counted(list(zip(latents, actions, strict=True)), progress):
         window = seen[:context]
         future = []
         for step in range(context, len(seen)):
@@ -92,13 +136,6 @@ def imagine(predictor: Engine, latents: Floats, actions: Floats) -> Floats:
             window = np.concatenate([window[1:], future[-1][None]])
         futures.append(future)
     return np.asarray(futures, dtype=np.float32)
-
-
-def late_weights(horizon: int) -> Floats:
-    """Weights of a plan's steps, float32 (K,): late steps count more, as in edge.planning.sampling."""
-    weights = np.arange(1, horizon + 1, dtype=np.float32)
-    weights /= weights.sum()
-    return weights
 
 
 def babbled_plans(rng: np.random.Generator, candidates: int, horizon: int, actions: int) -> Floats:

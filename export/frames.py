@@ -98,6 +98,33 @@ def read_footage(
     return Footage(calibration, verification, label)
 
 
+def read_steps(source: str, picture: Picture, step_s: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """A whole recording at the model's step, a folder's pictures counting as one step apart: uint8 (T, H, W, 3) BGR, and
+    the number of each picture among all frames, (T,). Raises CameraError and FramesError."""
+    parsed = parse_source(source)
+    if parsed.kind not in (Kind.FILE, Kind.FOLDER):
+        raise FramesError(f"{parsed.label} is live and labels need footage that can be read again: record it to a file")
+    scaler = Scaler((picture.width, picture.height))
+    decoder = open_decoder(parsed, 1.0 / step_s)
+    early_ns = decoder.interval_ns() // 2
+    pictures: list[Pixels] = []
+    indices: list[int] = []
+    frames = 0
+    try:
+        while decoder.grab():
+            if decoder.time_ns() + early_ns >= round(len(pictures) * step_s * NS_PER_S):
+                pixels = decoder.retrieve()
+                if pixels is not None:
+                    pictures.append(scaler.scaled(pixels))
+                    indices.append(frames)
+            frames += 1
+    finally:
+        decoder.close()
+    if not pictures:
+        raise FramesError(f"{parsed.label} has no picture that can be decoded: give another recording")
+    return np.stack(pictures), np.array(indices)
+
+
 def _spread(runs: list[_Run], limit: int) -> list[_Run]:
     if len(runs) <= limit:
         return runs

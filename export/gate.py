@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 
@@ -36,9 +37,26 @@ LIMITS = (
     Limit("encoder", "encoder", "relative_error", most=0.05),
     Limit("predictor", "predictor", "cosine", least=0.999),
     Limit("predictor", "predictor", "relative_error", most=0.05),
+    Limit("encoder", "end_to_end", "cosine", least=0.999),
+    Limit("encoder", "end_to_end", "relative_error", most=0.05),
     Limit("predictor", "planner", "rank_correlation", least=0.99),
+    Limit("predictor", "planner", "action_agreement", least=0.9),
+    Limit("encoder", "end_to_end", "rank_correlation", least=0.99),
+    Limit("encoder", "anomaly", "auroc_loss", most=0.01),
 )
-"""parity: the relative error of the FP32 graph against the original framework. The others: INT8 against FP32."""
+"""parity: the relative error of the FP32 graph against the original framework. The others: INT8 against FP32, part by part
+on the same inputs, and end_to_end, where the quantized encoder feeds the quantized predictor."""
+
+
+class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of the gate: what was measured, what it must be. measured: None where it is not a number."""
+
+    section: str
+    figure: str
+    measured: float | None
+    passed: bool
+    least: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +76,29 @@ class Failure:
 def failures(report: Mapping[str, Any], limits: Sequence[Limit] = LIMITS) -> list[Failure]:
     """Every limit that the report breaks; figures that it does not have are passed over. A figure that is not a number
     breaks its limit."""
-    found = []
+    return [Failure(limit, value) for limit, value in _measured(report, limits) if not limit.least <= value <= limit.most]
+
+
+def judged(report: Mapping[str, Any], limits: Sequence[Limit] = LIMITS) -> list[Judged]:
+    """The whole gate, line by line, as far as the report has the figures."""
+    return [
+        Judged(
+            limit.section,
+            limit.figure,
+            value if np.isfinite(value) else None,
+            limit.least <= value <= limit.most,
+            limit.least if np.isfinite(limit.least) else None,
+            limit.most if np.isfinite(limit.most) else None,
+        )
+        for limit, value in _measured(report, limits)
+    ]
+
+
+def _measured(report: Mapping[str, Any], limits: Sequence[Limit]) -> Iterator[tuple[Limit, float]]:
     for limit in limits:
         value = report.get(limit.section, {}).get(limit.figure)
-        if value is not None and not limit.least <= value <= limit.most:
-            found.append(Failure(limit, float(value)))
-    return found
+        if value is not None:
+            yield limit, float(value)
 
 
 def worst_layers(

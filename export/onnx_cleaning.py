@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from export.lint.outline import outline
+
 OPSET = 19
 """The lowest with FP16 Q/DQ scales, and low enough for TensorRT 10.3 (up to 20)."""
 
@@ -23,7 +25,7 @@ def clean(model: onnx.ModelProto) -> None:
     split_gemms(model)
     order_gelus(model)
     strip_notes(model)
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(outline(model), full_check=True)
 
 
 def fold_transposes(model: onnx.ModelProto) -> None:
@@ -95,9 +97,16 @@ def order_gelus(model: onnx.ModelProto) -> None:
 def drop_unused_constants(graph: onnx.GraphProto) -> None:
     """Remove initializers that no node reads, in place."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for place in reversed(range(len(graph.initializer))):  # one by one: to keep some by extending would copy their weights
+        if graph.initializer[place].name not in read:
+            del graph.initializer[place]
+
+
+def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model without the memory of what was removed from it or replaced, which protobuf keeps as long as the model."""
+    copy = onnx.ModelProto()
+    copy.ParseFromString(model.SerializeToString())
+    return copy
 
 
 def strip_notes(model: onnx.ModelProto) -> None:

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.onnx_cleaning import OPSET, clean
+from export.onnx_cleaning import OPSET, clean, compacted
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
@@ -40,4 +40,4 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
     assert program is not None  # it is with dynamo=True and no file
     model = program.model_proto
     clean(model)
-    return model
+    return compacted(model)

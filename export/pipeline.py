@@ -7,56 +7,63 @@ rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
+from export.acceptance import Say, accept, blamed
 from export.assemble import NO_GRAPHS, assemble, own_version
-from export.compare import compare
-from export.feeds import babbled_plans, encode, rollout_feeds, run, window_feed
+from export.evidence import About, Evidence
+from export.feeds import Progress, few_of_each, run, unwatched
+from export.footage import (
+    VERIFICATION_PLANS,
+    VERIFICATION_SEED,
+    babbling,
+    drawn_actions,
+    labelled_for,
+    verified_on,
+)
 from export.frames import Footage
-from export.gate import Failure, failures, worst_layers
-from export.lint.rules import lint
-from export.lint.target import TARGETS
+from export.gate import Failure
 from export.quantize.model import quantize_model
-from export.quantize.pipeline import Quantized
+from export.refinement import elites_of
+from export.remedy import advice, complaints, culprits
 from export.sources.source import Feed, Source
-from export.verify import growth_report, latent_report, share_of_variance
 
-CALIBRATION_SEED, VERIFICATION_SEED = 3, 4
-CALIBRATION_PLANS, VERIFICATION_PLANS = 12, 24
+CALIBRATION_SEED = 3
+CALIBRATION_PLANS = 12
 """Sets of plans; each is N plans of K steps in one call."""
-BLAMED_ON = 4
-"""Inputs on which single layers are tried."""
+PARITY_ON = 4
+"""Inputs on which the FP32 graphs are held against the original framework."""
 
-Say = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """report: what goes into the bundle's ``int8``. failures: limits that do not hold; with any, bundle is None and
-    nothing was written. blame: by part, the layers that cost most. seconds: by stage."""
+    """evidence: all that was measured. failures: limits that do not hold; with any, bundle is None and nothing was written.
+    seconds: by stage."""
 
-    report: dict[str, Any]
+    evidence: Evidence
     failures: list[Failure]
     bundle: Bundle | None
-    blame: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """What goes into the bundle's ``int8``."""
+        return self.evidence.figures
 
-def run_length(source: Source) -> int:
-    """Pictures that one run of footage must have: a context, and enough after it to see errors grow."""
-    horizon = source.plan_shape[1] if source.plan_shape else 5
-    return source.time.context + horizon
+    @property
+    def blame(self) -> dict[str, list[tuple[str, float]]]:
+        """By part, the layers that cost most when quantized alone; empty if the gate was passed."""
+        return self.evidence.blame
 
 
 def export_bundle(
@@ -67,31 +74,34 @@ def export_bundle(
     keep_float: tuple[str, ...] = (),
     smoothing: bool = True,
     with_fp32: bool = False,
+    labels: Path | None = None,
     say: Say = lambda line: None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
-    with_fp32: put the graphs from before quantization in as well. Blocks for minutes. Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. Blocks for minutes.
+    Raises UserError."""
     watch = _Stopwatch()
+    labelled = labelled_for(source, labels, footage.calibration, progress)
     keep_float = (*source.keep_float, *keep_float)
-    actions = [_actions(footage.calibration, source, CALIBRATION_SEED), _actions(footage.verification, source, VERIFICATION_SEED)]
-    fp32 = {part: graph.SerializeToString() for part, graph in source.graphs.items()}
-    exact: dict[Part, Engine] = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
-    samples = _samples(source, exact, footage, actions[0])
+    actions = drawn_actions(source, footage.calibration, CALIBRATION_SEED)
+    exact: dict[Part, Engine] = {
+        part: OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)") for part, graph in source.graphs.items()
+    }
+    plans = babbling(source)
+    made_by = f"latentloop {own_version()}, {source.made_with}"
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        report["parity"] = _parity(source, exact, samples)
+        few = few_of_each(exact, footage.calibration[:PARITY_ON], actions[:PARITY_ON], plans, CALIBRATION_SEED)
+        report["parity"] = _parity(source, exact, few)
     watch.lap("parity")
-
-    def plans(rng: np.random.Generator, candidates: int, horizon: int) -> Floats:
-        return babbled_plans(rng, candidates, horizon, len(source.actions))
 
     quantized = quantize_model(
         source.graphs,
         footage.calibration,
-        actions[0],
+        actions,
         seed=CALIBRATION_SEED,
         plans=plans,
         plan_count=CALIBRATION_PLANS,
@@ -103,93 +113,48 @@ def export_bundle(
     )
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
-    engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
-    compared = compare(
+    accepted = accept(
         exact,
-        engines,
+        quantized,
         footage.verification,
-        actions[1],
+        drawn_actions(source, footage.verification, VERIFICATION_SEED),
         seed=VERIFICATION_SEED,
         plans=plans,
         plan_count=VERIFICATION_PLANS,
+        commanded=not source.actions,
+        about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
+        verified_on=verified_on(footage),
+        already=report,
+        labelled=labelled,
+        say=say,
+        progress=progress,
     )
-    report |= compared.report
-    report["encoder"]["share_of_variance"] = share_of_variance(compared.exact_latents, compared.latents)
-    report["predictor"] |= latent_report(compared.exact[:, 0], compared.quantized[:, 0])
-    report["predictor"] |= growth_report(compared.exact, compared.quantized)
-    report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
-    if smoothing:
-        report["norms_folded"] = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
-    report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
-    report["lint"] = _linted(quantized, say)
-    report["verified_on"] = f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
     watch.lap("verification")
-
-    failed = failures(report)
-    if failed:
+    if accepted.failures:
         say("finding the layers to blame")
-        blame = _blame(quantized, samples, failed, progress)
+        evidence = blamed(accepted, quantized, progress)
         watch.lap("blame")
-        return Outcome(report, failed, None, blame, watch.laps)
+        return Outcome(evidence, accepted.failures, None, watch.laps)
     manifest = Manifest(
         format=FORMAT,
         name=source.name,
         version="1",
         kind="robot" if source.plan_shape else "camera",
         made_from=source.made_from,
-        made_by=f"latentloop {own_version()}, {source.made_with}",
+        made_by=made_by,
         licence=source.licence,
         picture=source.picture,
         latent=source.latent,
         time=source.time,
         actions=source.actions,
-        goal=_goal(source, compared.latents),
+        goal=_goal(source, accepted.compared.latents),
         graphs=NO_GRAPHS,
         files={},
-        int8=report,
+        int8=accepted.evidence.figures,
     )
-    bundle = assemble(out, manifest, quantized, fp32 if with_fp32 else None)
+    bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
     watch.lap("writing")
-    return Outcome(report, [], bundle, {}, watch.laps)
-
-
-def _actions(pictures: Any, source: Source, seed: int) -> Floats:
-    """Footage does not tell what was commanded: babbling, (E, T, A)."""
-    rng = np.random.default_rng(seed)
-    return babbled_plans(rng, pictures.shape[0], pictures.shape[1], len(source.actions))
-
-
-def _linted(quantized: Mapping[Part, Quantized], say: Say) -> dict[str, list[str]]:
-    """By target, what TensorRT would refuse or get wrong. Told and kept, no reason to stop: a CPU may run it all the same."""
-    found: dict[str, list[str]] = {name: [] for name in TARGETS}
-    for part, graph in quantized.items():
-        model = onnx.load_from_string(graph.model)
-        for name, target in TARGETS.items():
-            for finding in lint(model, target):
-                if finding.effect != "costly":
-                    found[name].append(f"{part}: {finding}")
-                    say(f"{name} will not run it: {found[name][-1]}")
-    return found
-
-
-def _samples(source: Source, exact: Mapping[Part, Engine], footage: Footage, actions: Floats) -> dict[Part, list[Feed]]:
-    """A few real inputs of every part."""
-    chosen = footage.calibration[:BLAMED_ON]
-    latents = encode(exact["encoder"], chosen)
-    context = source.time.context
-    samples: dict[Part, list[Feed]] = {
-        "encoder": [{"picture": pictures[:1]} for pictures in chosen],
-        "predictor": [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=False)],
-    }
-    if source.plan_shape is not None:
-        rng = np.random.default_rng(CALIBRATION_SEED)
-        count = len(source.actions)
-        samples["rollout"] = list(
-            rollout_feeds(
-                rng, latents, actions[: len(latents)], lambda r, n, k: babbled_plans(r, n, k, count), source.plan_shape, context, 1
-            )
-        )
-    return samples
+    return Outcome(accepted.evidence, [], bundle, watch.laps)
 
 
 def _parity(source: Source, exact: Mapping[Part, Engine], samples: Mapping[Part, list[Feed]]) -> dict[str, float]:
@@ -213,20 +178,7 @@ def _goal(source: Source, latents: Floats) -> GoalCost | None:
     costs = np.square(np.diff(latents, axis=1)).mean(axis=(2, 3))
     reached = max(float(np.median(costs)), 1e-9)
     explained = f"median cost between frames {source.time.step_s:g} s apart in the footage; set it to what your task needs"
-    return GoalCost("latent_mse", float(f"{reached:.5g}"), horizon, candidates, explained)
-
-
-def _blame(
-    quantized: Mapping[Part, Quantized],
-    samples: Mapping[Part, list[Feed]],
-    failed: list[Failure],
-    progress: Progress,
-) -> dict[str, list[tuple[str, float]]]:
-    blame: dict[str, list[tuple[str, float]]] = {}
-    for part in quantized:
-        if any(failure.limit.part == part and failure.limit.section != "parity" for failure in failed):
-            blame[part] = worst_layers(quantized[part].fp32, quantized[part].table, samples[part], progress=progress)
-    return blame
+    return GoalCost("latent_mse", float(f"{reached:.5g}"), horizon, candidates, elites_of(candidates), explained)
 
 
 class _Stopwatch:
@@ -244,14 +196,8 @@ class _Stopwatch:
 
 def sentence_of(outcome: Outcome) -> str:
     """Why there is no bundle, and what to do about it; one line per failure, then the layers."""
-    lines = [f"below the gate: {failure.sentence}" for failure in outcome.failures]
-    for part, layers in outcome.blame.items():
-        named = ", ".join(f"{layer} ({error:.2%})" for layer, error in layers)
+    lines = [f"below the gate: {complaint}" for complaint in complaints(outcome.evidence)]
+    for part, named in culprits(outcome.evidence):
         lines.append(f"layers of the {part} that cost most when quantized alone: {named}")
-    if outcome.blame:
-        first = next(iter(outcome.blame.values()))[0][0]
-        lines.append(f"nothing was written; give more varied footage, or keep layers in float, e.g. --keep-float {first}")
-    else:
-        lines.append("nothing was written; the exported graph is wrong, not its quantization: please report the model")
+    lines.append(f"nothing was written; {advice(outcome.evidence)}")
     return "\n".join(lines)
-

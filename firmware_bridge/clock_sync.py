@@ -31,6 +31,7 @@ class ClockSync:
 
     def __init__(self) -> None:
         self._exchanges: deque[_Exchange] = deque(maxlen=WINDOW)
+        self._best: _Exchange | None = None
 
     def add(self, sent_ns: int, device_rx_us: int, device_tx_us: int, received_ns: int) -> None:
         """One TIME_REQ and TIME_RSP: host, device, device, host. An impossible one (negative round trip) is ignored."""
@@ -41,6 +42,8 @@ class ClockSync:
         delay = max(0, delay)
         offset = ((rx_ns - sent_ns) + (tx_ns - received_ns)) // 2
         self._exchanges.append(_Exchange(offset, delay // 2 + _RESOLUTION_NS, received_ns))
+        # All bounds widen alike, so which is tightest changes only when one comes or goes, and not with every question.
+        self._best = min(self._exchanges, key=lambda exchange: exchange.bound_at(received_ns))
 
     @property
     def ready(self) -> bool:
@@ -48,16 +51,18 @@ class ClockSync:
 
     def error_bound_ns(self, now_ns: int) -> int:
         """The estimate is not further off than this. Raises ValueError before the first exchange."""
-        return self._best(now_ns).bound_at(now_ns)
+        return self._tightest().bound_at(now_ns)
 
-    def to_device_us(self, host_ns: int, now_ns: int) -> int:
+    def to_device_us(self, host_ns: int) -> int:
         """Host time to device time modulo 2**32, rounded down."""
-        return (host_ns + self._best(now_ns).offset_ns) // 1_000 & 0xFFFFFFFF
+        return (host_ns + self._tightest().offset_ns) // 1_000 & 0xFFFFFFFF
 
     def to_host_ns(self, device_us: int, now_ns: int) -> int:
         """Device time modulo 2**32 to the host time nearest to now."""
-        behind_us = (self.to_device_us(now_ns, now_ns) - device_us + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        behind_us = (self.to_device_us(now_ns) - device_us + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         return now_ns - behind_us * 1_000
 
-    def _best(self, now_ns: int) -> _Exchange:
-        return min(self._exchanges, key=lambda exchange: exchange.bound_at(now_ns))
+    def _tightest(self) -> _Exchange:
+        if self._best is None:
+            raise ValueError("the clocks have not been compared yet")
+        return self._best

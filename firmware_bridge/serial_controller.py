@@ -252,7 +252,7 @@ class SerialController:
                 limit = axis_info.max_speed
                 values.append(max(-limit, min(limit, round(target * 1000))))
             self._limited += any(abs(t) * 1000 > a.max_speed for t, a in zip(targets, session.axes, strict=True))
-            until_us = session.clock.to_device_us(valid_until_ns, now_ns)
+            until_us = session.clock.to_device_us(valid_until_ns)
             message = SetNow(Mode.VELOCITY, (1 << len(values)) - 1, tuple(values), until_us)
             try:
                 seq = link.send(message, session.id)
@@ -475,7 +475,7 @@ class SerialController:
             if link is None or session is None or now_ns >= self._alive_until_ns or self._stop_reason is not None:
                 return
             until_ns = min(now_ns + self._lease_ns, self._alive_until_ns)
-            expire_us = session.clock.to_device_us(until_ns, now_ns)
+            expire_us = session.clock.to_device_us(until_ns)
             lease = Lease(expire_us, self._state(), int(self._engaged and self._permitted), self._report_seq, 0)
         link.send(lease, session.id)
 

@@ -175,7 +175,7 @@ class ClipBench:
     def learn(self, first: int, last: int) -> Normal:
         """From the frames first .. last - 1."""
         shape = self._bundle.manifest.latent
-        learner = NormalLearner(shape.tokens, shape.dim, shape.grid)
+        learner = NormalLearner(shape.tokens, shape.dim, shape.grid, self._bundle.predicts)
         self._perception.forget()
         for frame in self._frames(first, last):
             belief = self._perception.see(frame)

@@ -62,6 +62,8 @@ def parse_source(text: str) -> Source:
         return Source(Kind.WORLD, str(path), f"world:{path}")
     if text.startswith("gst:") or " ! " in text:
         return _pipeline(text.removeprefix("gst:").strip())
+    if len(text.splitlines()) > 1:
+        raise CameraError(f"the camera source {text!r} has a line break in it: give one file, folder or address")
     if re.fullmatch(r"\d+", text):
         return _device(Path(f"/dev/video{int(text)}"))
     if re.fullmatch(r"/dev/(video\d+|v4l/.+)", text):

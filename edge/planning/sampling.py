@@ -1,134 +1,137 @@
 """iCEM over the world model: sample plans, roll all of them out in one engine call, keep the best, sample around them.
 
 The improved cross-entropy method (Pinneri et al., CoRL 2020): coloured noise, a warm start from the last tick's plan
-shifted by one step, and elites carried over. Bounded by a deadline: another iteration begins only if the slowest one so
-far would still fit, and the best plan seen so far is returned whenever the time is over.
+shifted by one step, and elites carried over. Bounded by a deadline: another round begins only if the slowest one so far
+would still fit, and the best plan seen so far is returned whenever the time is over.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from edge.bundle import FIXED_PLANS
 from edge.clock import Clock
 from edge.config import PlannerConfig
 from edge.engines.engine import Engine, EngineError, write_input
 from edge.messages import Belief, Floats, Goal, Plan
 from edge.planning.noise import noise_bank
 from edge.planning.planner import PlanningError
+from edge.planning.refinement import late_weights, refine, usable
 
+ELITES = 6
+"""Plans kept per round where the rollout is no graph that has its own number."""
 _BANK = 32
-"""How many iterations' worth of noise is drawn once; a slice of it costs nothing on the loop's path."""
+"""How many rounds' worth of noise is drawn once; a slice of it costs nothing on the loop's path."""
 _STRIDE = 1237
 """Rows between the beginnings of two slices: a prime, so that they come to begin everywhere in the bank."""
-_FIXED = 3
-"""Plans that every iteration asks about."""
 
 
 class SamplingPlanner:
-    """Plans with the bundle's rollout graph.
+    """Plans with the bundle's rollout graph (docs/bundles.md), one call per round.
 
     rollout: context (1, C, T, D), past_actions (1, C - 1, A), actions (N, K, A), goal (1, T, D) -> distance (N, K), the
-    mean squared latent distance to the goal after each step.
+    mean squared latent distance to the goal after each step; and, from step_weights, spread, noise and inertia, what
+    edge.planning.refinement.refine returns. A rollout without these is refined in numpy.
     """
 
     def __init__(self, rollout: Engine, clock: Clock, config: PlannerConfig) -> None:
         self._rollout = rollout
         self._clock = clock
         self._config = config
-        self._candidates, self._horizon, self._width = rollout.inputs["actions"].shape
-        room = self._candidates - _FIXED - 1  # the elites are asked about again, and one plan at least must be new
-        if config.elites > room:
+        self._candidates, self._horizon, width = rollout.inputs["actions"].shape
+        self._has_past = "past_actions" in rollout.inputs
+        self._inside = "refined" in rollout.outputs
+        drawn = rollout.inputs["noise"].shape[0] if self._inside else self._candidates - FIXED_PLANS - ELITES
+        if drawn < 1:
             raise PlanningError(
-                f"planner.elites is {config.elites} and the bundle's rollout has {self._candidates} candidates: "
-                f"choose at most {room}"
+                f"the rollout has {self._candidates} candidates and needs more than {FIXED_PLANS + ELITES}: export the bundle again"
             )
-        self._bank = noise_bank(
-            np.random.default_rng(config.seed), _BANK * self._candidates, self._horizon, self._width, config.colour
-        )
+        rng = np.random.default_rng(config.seed)
+        self._bank = noise_bank(rng, _BANK * self._candidates, self._horizon, width, config.colour)
+        self._wide = self._bank * np.float32(config.spread)
         self._next_noise = 0
-        # A late step counts more: a rover that must park sideways has to turn away from its goal first.
-        weights = np.arange(1, self._horizon + 1, dtype=np.float32) ** np.float32(config.lateness)
-        self._weights: Floats = weights / weights.sum()
-        self._costs: Floats = np.empty(self._candidates, dtype=np.float32)
-        self._actions: Floats = rollout.input("actions")  # sampled in place, so that nothing is copied
-        self._mean: Floats | None = None
-        self._elites: Floats | None = None
+        self._step_weights = late_weights(self._horizon, config.lateness)
+        # The engine's own buffers, always the same ones: plans are drawn in place, and looking them up takes its time too.
+        self._actions: Floats = rollout.input("actions")
+        self._distance: Floats = rollout.output("distance")
+        spread = (1, self._horizon, width)
+        if self._inside:
+            rollout.input("step_weights")[...] = self._step_weights
+            rollout.input("inertia")[...] = config.inertia
+            self._spread: Floats = rollout.input("spread")
+            self._noise: Floats = rollout.input("noise")
+            self._refined: Floats = rollout.output("refined")
+            self._next_spread: Floats = rollout.output("next_spread")
+            self._best_cost: Floats = rollout.output("best_cost")
+        else:
+            self._spread = np.empty(spread, np.float32)
+            self._noise = np.empty((drawn, *spread[1:]), np.float32)
+        self._best: Floats | None = None
         self._slowest_ns = 0
         self.engine_ns = 0
 
     def plan(self, belief: Belief, goal: Goal, deadline_ns: int) -> Plan:
         """See :class:`edge.planning.planner.Planner`."""
-        config, actions = self._config, self._actions
+        # Every array operation here is counted: between two engine calls the caches are cold, and each costs 5 to 40 us.
         self.engine_ns = 0
-        cost_now = float(np.mean((belief.latent - goal.latent) ** 2))
+        away = (belief.latent - goal.latent).ravel()
+        cost_now = float(np.dot(away, away)) / away.size
         write_input(self._rollout, "context", belief.context[None])
-        write_input(self._rollout, "past_actions", belief.actions[None])
+        if self._has_past:
+            write_input(self._rollout, "past_actions", belief.actions[None])
         write_input(self._rollout, "goal", goal.latent[None])
-        mean, elites = self._shifted()
-        spread = np.full((self._horizon, self._width), config.spread, dtype=np.float32)
-        keep, take = np.float32(config.inertia), np.float32(1.0 - config.inertia)
-        best = mean
-        best_cost = math.inf
-        done = 0
-        # Every array operation here is counted: between two engine calls the caches are cold, and each one costs 5 to 40 us.
-        while done < config.iterations:
+        self._begin()
+        cost, done = 0.0, 0
+        while done < self._config.iterations:
             started = self._clock.now_ns()
             if done and started + self._slowest_ns > deadline_ns:
                 break
-            self._sample(mean, spread)
-            # Three plans are always asked about: go on as planned, stand still, and the best so far.
-            actions[0], actions[1], actions[2] = mean, 0.0, best
-            if elites is not None:
-                actions[_FIXED : _FIXED + len(elites)] = elites
-            costs = self._roll_out()
-            order = costs.argsort()[: config.elites]  # what is not a number comes last
-            elites = actions.take(order, axis=0)
-            leader_cost = float(costs[order[0]])
-            if not math.isfinite(leader_cost):
+            cost = self._round()
+            if not usable(cost):
                 raise EngineError("the rollout gave no finite cost: export the bundle again")
-            if leader_cost < best_cost:
-                best, best_cost = elites[0], leader_cost
-            centre = np.add.reduce(elites)
-            centre /= config.elites
-            off = elites - centre
-            off *= off
-            deviation = np.add.reduce(off)
-            deviation /= config.elites
-            np.sqrt(deviation, out=deviation)
-            mean = keep * mean + take * centre
-            spread = keep * spread + take * deviation
             done += 1
             self._slowest_ns = max(self._clock.now_ns() - started, self._slowest_ns * 15 // 16)
-        self._mean = best
-        self._elites = None if elites is None else elites[: max(1, config.elites // 4)]
-        reached = cost_now <= goal.reached_cost
-        return Plan(best, best_cost, cost_now, done, done * self._candidates, goal.name, reached)
+        self._best = best = self._actions[FIXED_PLANS].copy()
+        return Plan(best, cost, cost_now, done, done * self._candidates, goal.name, cost_now <= goal.reached_cost)
 
     def forget(self) -> None:
         """See :class:`edge.planning.planner.Planner`."""
-        self._mean = self._elites = None
+        self._best = None
 
-    def _shifted(self) -> tuple[Floats, Floats | None]:
-        """Last tick's plan and elites one step on; the new last step repeats the one before it."""
-        if self._mean is None or self._elites is None:
-            return np.zeros((self._horizon, self._width), dtype=np.float32), None
-        mean = np.concatenate([self._mean[1:], self._mean[-1:]])
-        return mean, np.concatenate([self._elites[:, 1:], self._elites[:, -1:]], axis=1)
-
-    def _sample(self, mean: Floats, spread: Floats) -> None:
-        start = self._next_noise = (self._next_noise + _STRIDE) % (len(self._bank) - self._candidates + 1)
+    def _begin(self) -> None:
+        """The first plans: around last tick's best one step on, whose new last step repeats the one before it."""
         actions = self._actions
-        np.multiply(self._bank[start : start + self._candidates], spread, out=actions)
-        np.add(actions, mean, out=actions)
-        np.minimum(actions, 1.0, out=actions)
+        actions[:FIXED_PLANS] = 0.0
+        start = self._slice(self._candidates - FIXED_PLANS)
+        if self._best is None:
+            np.minimum(self._wide[start : start + self._candidates - FIXED_PLANS], 1.0, out=actions[FIXED_PLANS:])
+        else:
+            mean = actions[0]
+            mean[:-1], mean[-1] = self._best[1:], self._best[-1]
+            np.add(self._wide[start : start + self._candidates - FIXED_PLANS], mean, out=actions[FIXED_PLANS:])
+            np.minimum(actions, 1.0, out=actions)
         np.maximum(actions, -1.0, out=actions)
+        self._spread.fill(self._config.spread)
 
-    def _roll_out(self) -> Floats:
-        """float32 (N,) costs of the sampled actions."""
+    def _round(self) -> float:
+        """Roll the plans out, put the next ones in their place and return the cost of the best: row FIXED_PLANS from now on."""
+        rollout = self._rollout
+        start = self._slice(len(self._noise))
+        self._noise[...] = self._bank[start : start + len(self._noise)]
         started = self._clock.now_ns()
-        self._rollout.enqueue()
-        self._rollout.wait()
+        rollout.enqueue()
+        rollout.wait()
         self.engine_ns += self._clock.now_ns() - started
-        return np.dot(self._rollout.output("distance"), self._weights, out=self._costs)
+        if self._inside:
+            self._actions[...] = self._refined
+            self._spread[...] = self._next_spread
+            return float(self._best_cost[0])
+        self._actions[...], self._spread[...], cost = refine(
+            self._actions, self._distance, self._step_weights, self._spread, self._noise, self._config.inertia
+        )
+        return cost
+
+    def _slice(self, rows: int) -> int:
+        """Where in the bank the next noise begins."""
+        self._next_noise = (self._next_noise + _STRIDE) % (len(self._bank) - rows + 1)
+        return self._next_noise

@@ -116,8 +116,8 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What "higher than normal" means for one bundle on one camera.
 
-    made_from: for people, e.g. the source's name. frames: how many were used. tokens: T. levels: float per token, what
-    its distance is divided by before pooling; [1.0] for one token.
+    made_from: for people, e.g. the source's name. frames: how many were used. tokens: T. error: None where there is no
+    predictor. levels: float per token, what its distance is divided by before pooling; [1.0] for one token.
     """
 
     format_version: int
@@ -125,7 +125,7 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made_from: str
     frames: int
     tokens: int
-    error: Tail
+    error: Tail | None
     unfamiliarity: Tail
     levels: list[float]
 
@@ -136,7 +136,7 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def fit(
         cls,
-        errors: Floats,
+        errors: Floats | None,
         unfamiliarities: Floats,
         *,
         grid: tuple[int, int] | None,
@@ -145,24 +145,28 @@ class AlarmCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) -> AlarmCalibration:
         """Calibrate on held-out normal footage in its order of time.
 
-        errors: float32 (n,), pooled. unfamiliarities: float32 (m, T) token scores, of all or some of the same frames. Both as
-        :class:`edge.surprise.scores.Scores` gives them. grid: (gh, gw) of patches. The concepts must have been learned from
-        *other* frames. Raises CalibrationError when there are too few or broken frames.
+        errors: float32 (n,), pooled; None without a predictor. unfamiliarities: float32 (m, T) token scores, of all or some of
+        the same frames. Both as :class:`edge.surprise.scores.Scores` gives them. grid: (gh, gw) of patches. The concepts must
+        have been learned from *other* frames. Raises CalibrationError when there are too few or broken frames.
         """
-        frames, (judged, tokens) = len(errors), unfamiliarities.shape
+        judged, tokens = unfamiliarities.shape
+        frames = judged if errors is None else len(errors)
         if min(frames, judged) < MIN_FRAMES:
             raise CalibrationError(
                 f"{made_from} gave {min(frames, judged)} frames for the alarm calibration: give at least {MIN_FRAMES} normal "
                 "frames"
             )
-        if not (np.isfinite(errors).all() and np.isfinite(unfamiliarities).all()):
+        if not all(np.isfinite(scores).all() for scores in (errors, unfamiliarities) if scores is not None):
             raise CalibrationError(
                 f"{made_from} gave scores that are not finite: check the encoder and predictor of this bundle"
             )
         levels = _levels(unfamiliarities)
-        error, unfamiliarity = (fit_tail(x.astype(np.float64)) for x in (errors, pool(places(unfamiliarities / levels, grid))))
-        effective = min(error.effective, unfamiliarity.effective)  # one threshold in p is then equally strict for both
-        error, unfamiliarity = (msgspec.structs.replace(tail, effective=effective) for tail in (error, unfamiliarity))
+        unfamiliarity = fit_tail(pool(places(unfamiliarities / levels, grid)).astype(np.float64))
+        error = None
+        if errors is not None:
+            error = fit_tail(errors.astype(np.float64))
+            effective = min(error.effective, unfamiliarity.effective)  # one threshold in p is then equally strict for both
+            error, unfamiliarity = (msgspec.structs.replace(tail, effective=effective) for tail in (error, unfamiliarity))
         return cls(
             FORMAT_VERSION, bundle_sha256, made_from, frames, tokens, error, unfamiliarity, [float(x) for x in levels]
         )

@@ -23,7 +23,7 @@ class Scores:
 
     def __init__(self, grid: tuple[int, int] | None) -> None:
         self._unforeseen = None if grid is None else Unforeseen(grid)
-        self._lasting = Lasting(1 if grid is None else HELD_STEPS)
+        self._lasting = None if grid is None else Lasting(HELD_STEPS)
 
     def errors(self, belief: Belief) -> Floats | None:
         """Prediction error, float32 (T,); None while there is nothing to compare with."""
@@ -33,20 +33,23 @@ class Scores:
 
     def unfamiliarities(self, distances: Floats) -> Floats:
         """Distances to the nearest concept, float32 (T,), as far as they last."""
-        return self._lasting.update(distances)
+        return distances if self._lasting is None else self._lasting.update(distances)
 
     def forget(self) -> None:
         """Start cold."""
         if self._unforeseen is not None:
             self._unforeseen.forget()
-        self._lasting.forget()
+        if self._lasting is not None:
+            self._lasting.forget()
 
 
 def token_errors(predicted: Floats, latent: Floats) -> Floats:
     """Prediction error per token: mean square over D. float32 (T, D), (T, D) -> float32 (T,)."""
     difference = latent - predicted
     difference *= difference
-    return np.asarray(np.add.reduce(difference, axis=1) / np.float32(latent.shape[1]), dtype=np.float32)
+    errors: Floats = np.add.reduce(difference, axis=1)
+    errors /= np.float32(latent.shape[1])
+    return errors
 
 
 def places(scores: Floats, grid: tuple[int, int] | None) -> Floats:
@@ -64,7 +67,7 @@ def places(scores: Floats, grid: tuple[int, int] | None) -> Floats:
 
 def pool(scores: Floats) -> Floats:
     """The worst place. float32 (..., T) -> (...)."""
-    return np.asarray(scores.max(axis=-1), np.float32)
+    return np.asarray(np.maximum.reduce(scores, axis=-1), np.float32)
 
 
 def heat_map(scores: Floats, grid: tuple[int, int]) -> Floats:

@@ -46,7 +46,8 @@ class Surprise:
                 )
             self._levels = np.array(calibration.levels, dtype=np.float32)
             # Heat is 1.0 where the score of a place stands at the alarm.
-            self._error_limit = np.float32(max(calibration.error.score_at(rule.alarm_p / 2.0), 1e-30))
+            if calibration.error is not None:
+                self._error_limit = np.float32(max(calibration.error.score_at(rule.alarm_p / 2.0), 1e-30))
             self._unfamiliarity_limit = np.float32(max(calibration.unfamiliarity.score_at(rule.alarm_p / 2.0), 1e-30))
 
     @property
@@ -93,10 +94,12 @@ class Surprise:
         calibration = self._calibration
         if calibration is None:
             return _pooled(errors), _pooled(distances), dict.fromkeys(self._alarms, 1.0), None
-        errors = None if errors is None else places(errors, self._grid)
+        errors = None if errors is None or calibration.error is None else places(errors, self._grid)
         distances = None if distances is None else places(distances / self._levels, self._grid)
         error, unfamiliarity = _pooled(errors), _pooled(distances)
-        p_values = {UNEXPECTED: 1.0 if errors is None else of_two(calibration.error.p_value(error))}
+        p_values = {UNEXPECTED: 1.0}
+        if errors is not None and calibration.error is not None:
+            p_values[UNEXPECTED] = of_two(calibration.error.p_value(error))
         if self.rule.unfamiliar:
             p_values[UNFAMILIAR] = (
                 1.0 if distances is None else of_two(calibration.unfamiliarity.p_value(unfamiliarity))

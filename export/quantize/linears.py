@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from export.lint.outline import outline
+
 MIN_SIZE = 16
 """Below this K or N an integer GEMM has nothing to gain, on a CPU or on tensor cores."""
 
@@ -49,7 +51,7 @@ def with_outputs(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     present = {value.name for value in copy.graph.output}
-    inner = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    inner = onnx.shape_inference.infer_shapes(outline(model), strict_mode=True).graph
     known = {value.name: value for value in (*inner.value_info, *inner.input)}
     copy.graph.output.extend(known[name] for name in dict.fromkeys(tensors) if name not in present)
     return copy

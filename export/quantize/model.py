@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.bundle import Part
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
-from export.feeds import Plans, encode, predictor_feeds, rollout_feeds
+from export.feeds import Plans, encode, picture_feed, predictor_feeds, rollout_feeds
 from export.quantize.pipeline import Quantized, quantize
 from export.quantize.smooth import smooth
 from export.sources.source import Feed
@@ -32,7 +32,8 @@ def quantize_model(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Part, Quantized]:
-    """FP32 graphs to INT8 master graphs. pictures: (E, T, H, W, 3) at the model's step. actions: (E, T, A).
+    """FP32 graphs to INT8 master graphs. pictures: (E, T, H, W, 3) at the model's step, or
+    clips (E, T, F, H, W, 3). actions: (E, T, A).
 
     The predictor meets latents of the quantized encoder and its own predictions, the rollout plan_count sets of plans.
     smoothing: fold outlier channels into the weights first, which takes a run over the data of its own.
@@ -54,10 +55,12 @@ def quantize_model(
         quantized[part] = replace(ready, smoothed=smoothed)
 
     say("calibrating the encoder")
-    flat = pictures.reshape(-1, *pictures.shape[2:])
-    calibrate("encoder", lambda: ({"picture": p[None]} for p in flat), len(flat), made_from)
+    count = pictures.shape[0] * pictures.shape[1]
+    calibrate("encoder", lambda: (picture_feed(p) for episode in pictures for p in episode), count, made_from)
     encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
     latents = encode(encoder, pictures)  # as the predictor will meet them: from the quantized encoder
+    if "predictor" not in graphs:
+        return quantized
     say("calibrating the predictor")
     predictor = OnnxRuntimeEngine(graphs["predictor"].SerializeToString(), "predictor (fp32)")
     context = predictor.inputs["context"].shape[1]

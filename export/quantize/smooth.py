@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from calibration.activations import measure_channels
-from export.onnx_cleaning import drop_unused_constants
+from export.onnx_cleaning import compacted, drop_unused_constants
 from export.quantize.linears import with_outputs
 
 ALPHA = 0.5
@@ -89,7 +89,7 @@ def smooth(
                 norm.input[place] = new
     drop_unused_constants(copy.graph)
     folded = tuple(_name(norm) for group in groups for norm in group.norms)
-    return Smoothed(copy, folded, left)
+    return Smoothed(compacted(copy), folded, left)
 
 
 def factors(activation: NDArray[np.float32], weight: NDArray[np.float32], alpha: float) -> NDArray[np.float64]:

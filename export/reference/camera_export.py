@@ -154,7 +154,7 @@ def export_camera(
         files={},
         int8=report,
     )
-    return assemble(out, manifest, quantized, fp32 if with_fp32 else None)
+    return assemble(out, manifest, quantized, with_fp32=with_fp32)
 
 
 def _verify(

@@ -35,8 +35,9 @@ from edge.errors import UserError
 from edge.messages import Floats
 from edge.worlds.arena import ArenaPainter
 from edge.worlds.rover import SPEC, STEP_S, random_actions, random_pose
+from export.acceptance import accept
 from export.assemble import NO_GRAPHS, assemble, own_version
-from export.compare import compare
+from export.evidence import About
 from export.feeds import run
 from export.onnx_graphs import to_onnx
 from export.quantize.model import quantize_model
@@ -44,6 +45,7 @@ from export.reference.rover_data import record
 from export.reference.rover_graphs import EncoderGraph, PredictorGraph, example_inputs
 from export.reference.rover_model import RoverModel
 from export.reference.rover_rollout import rollout_graph
+from export.refinement import elites_of
 
 CALIBRATION_SEED = 3
 VERIFICATION_SEED = 4
@@ -152,16 +154,26 @@ def export_rover(
 
     say("verifying on pictures that calibration has not seen")
     exact = {part: OnnxRuntimeEngine(data, f"{part} (fp32)") for part, data in fp32.items()}
-    engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
     fresh = record(episodes, 16, (VERIFICATION_SEED,))
-    compared = compare(
-        exact, engines, fresh.pictures, fresh.actions, seed=VERIFICATION_SEED, plans=plan_actions, plan_count=100
+    made_by = f"latentloop {own_version()}, torch {torch.__version__}"
+    accepted = accept(
+        exact,
+        quantized,
+        fresh.pictures,
+        fresh.actions,
+        seed=VERIFICATION_SEED,
+        plans=plan_actions,
+        plan_count=100,
+        commanded=True,
+        about=About("rover", made_from, made_by, "its FP32 graphs"),
+        verified_on=f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}",
+        say=say,
     )
-    report = compared.report
-    report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
-    report["verified_on"] = f"{episodes} simulated episodes of 16 frames, seed {VERIFICATION_SEED}"
+    for failure in accepted.failures:
+        say(f"below the gate: {failure.sentence}")
 
-    near, far = nearness(engines["encoder"], 300, VERIFICATION_SEED)
+    encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
+    near, far = nearness(encoder, 300, VERIFICATION_SEED)
     chosen = float(np.quantile(near, REACHED_QUANTILE)) if reached_cost is None else reached_cost
     explained = (
         f"cost of {np.mean(near <= chosen):.0%} of pictures within {NEAR_M * 100:.0f} cm and "
@@ -177,18 +189,18 @@ def export_rover(
         version="1",
         kind="robot",
         made_from=made_from,
-        made_by=f"latentloop {own_version()}, torch {torch.__version__}",
+        made_by=made_by,
         licence="Apache-2.0",
         picture=Picture(spec.height, spec.width),
         latent=LatentShape(1, spec.latent),
         time=Timing(STEP_S, spec.window),
         actions=(Action("left", "rad/s", -wheel, wheel), Action("right", "rad/s", -wheel, wheel)),
-        goal=GoalCost("latent_mse", chosen, horizon, candidates, explained),
+        goal=GoalCost("latent_mse", chosen, horizon, candidates, elites_of(candidates), explained),
         graphs=NO_GRAPHS,
         files={},
-        int8=report,
+        int8=accepted.evidence.figures,
     )
-    return assemble(out, manifest, quantized, fp32 if with_fp32 else None)
+    return assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,9 +18,10 @@ from torch import Tensor
 from edge.bundle import Action, LatentShape, Part, Picture, Timing
 from edge.messages import Floats
 from export.onnx_graphs import to_onnx
-from export.sources.lewm_graphs import IMAGENET_MEAN, IMAGENET_STD, ActionScale, EncoderGraph, PredictorGraph, rollout_graph
+from export.sources.lewm_graphs import ActionScale, EncoderGraph, PredictorGraph, rollout_graph
 from export.sources.lewm_model import VIT_SIZES, LeWM, LeWMSpec
 from export.sources.source import Feed, Source, SourceError, check_actions
+from export.sources.vit_block import IMAGENET_MEAN, IMAGENET_STD
 from export.sources.weights import fit, load_state
 
 CONFIG, DEPLOYMENT = "config.json", "latentloop.toml"

@@ -7,6 +7,7 @@ one Linear. In the last layers only the class token and the newest frame are com
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import onnx
@@ -16,10 +17,8 @@ from torch import Tensor, nn
 
 from export.onnx_graphs import to_onnx
 from export.sources.lewm_model import ActionEmbedder, ConditionalBlock, LeWM, Projection, VitLayer
+from export.sources.vit_block import VitBlock, linear, patches_of_bytes
 from export.unroll import Chain
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,6 @@ class ActionScale:
         return torch.cat([scaled] * self.repeat, dim=-1)
 
 
-def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A Linear of these float64 weights, (out, in) and (out,)."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight.data, layer.bias.data = weight.float().contiguous(), bias.float().contiguous()
-    return layer
-
-
 def folded(projection: Projection) -> nn.Sequential:
     """Linear, GELU, Linear: BatchNorm is in the first."""
     first, norm, _, last = projection.net
@@ -54,44 +46,13 @@ def folded(projection: Projection) -> nn.Sequential:
     return nn.Sequential(linear(first.weight.double() * gain[:, None], bias), nn.GELU(), last)
 
 
-def patches_of_bytes(convolution: nn.Conv2d) -> nn.Conv2d:
-    """The convolution on raw BGR values 0 .. 255 that equals the given one on normalised RGB."""
-    mean, std = torch.tensor(IMAGENET_MEAN).double(), torch.tensor(IMAGENET_STD).double()
-    weight = convolution.weight.double()
-    assert convolution.bias is not None
-    twin = nn.Conv2d(3, convolution.out_channels, convolution.kernel_size, convolution.stride)  # type: ignore[arg-type]
-    twin.weight.data = (weight / (255.0 * std)[:, None, None]).flip(1).float().contiguous()
-    assert twin.bias is not None
-    twin.bias.data = (convolution.bias.double() - (weight * (mean / std)[:, None, None]).sum((1, 2, 3))).float()
-    return twin
-
-
-class VitBlock(nn.Module):
-    """One layer of the encoder for a single picture. first_only: compute nothing but the class token."""
-
-    def __init__(self, layer: VitLayer, *, first_only: bool) -> None:
-        super().__init__()
-        self.heads, self.first_only = layer.heads, first_only
-        parts = [layer.projection(name) for name in ("query", "key", "value")]
-        scale = (parts[0].out_features // layer.heads) ** -0.5
-        weights = [part.weight.double() for part in parts]
-        biases = [part.bias.double() for part in parts]
-        weights[0], biases[0] = weights[0] * scale, biases[0] * scale
-        self.qkv = linear(torch.cat(weights), torch.cat(biases))
-        self.out = layer.projection("output")
-        self.norm1, self.norm2 = layer.layernorm_before, layer.layernorm_after
-        self.up, self.gelu, self.down = layer.intermediate["dense"], nn.GELU(), layer.output["dense"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(1, n, D) -> (1, n or 1, D)."""
-        _, n, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).reshape(1, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.first_only:
-            q, x = q[:, :, :1], x[:, :1]
-        mixed = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
-        x = x + self.out(mixed.transpose(1, 2).reshape(1, -1, width))
-        y: Tensor = x + self.down(self.gelu(self.up(self.norm2(x))))
-        return y
+def vit_block(layer: VitLayer, *, kept: slice) -> VitBlock:
+    """One layer of the encoder; its Linears are called up and down, as where they are to be left in float."""
+    mlp = nn.Sequential(OrderedDict(up=layer.intermediate["dense"], gelu=nn.GELU(), down=layer.output["dense"]))
+    parts = [layer.projection(name) for name in ("query", "key", "value")]
+    return VitBlock(
+        layer.layernorm_before, parts, layer.projection("output"), layer.layernorm_after, mlp, heads=layer.heads, kept=kept
+    )
 
 
 class EncoderGraph(nn.Module):
@@ -107,7 +68,8 @@ class EncoderGraph(nn.Module):
         self.register_buffer("class_token", embeddings.cls_token.data + positions[:, :1])
         self.register_buffer("positions", positions[:, 1:].clone())
         layers = model.encoder.layers
-        self.blocks = nn.ModuleList(VitBlock(layer, first_only=layer is layers[-1]) for layer in layers)
+        first, all_of_them = slice(1), slice(None)
+        self.blocks = nn.ModuleList(vit_block(layer, kept=first if layer is layers[-1] else all_of_them) for layer in layers)
         self.norm, self.projector = model.encoder.layernorm, folded(model.projector)
 
     def forward(self, picture: Tensor) -> Tensor:

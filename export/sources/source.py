@@ -42,10 +42,10 @@ def check_actions(path: Path, actions: Sequence[Action]) -> None:
 class Source:
     """A model, ready to be calibrated.
 
-    graphs: encoder, predictor and, with actions, rollout; opset 19, fixed shapes. plan_shape: N and K of the rollout
-    graph, None without one. keep_float: layers, by the end of their name, that stay as they are. peer: the output of
-    the original framework for a part's inputs, to hold the FP32 graph against; None where there is no other framework.
-    licence: of the weights, as far as it is known. made_with: the frameworks, with versions.
+    graphs: encoder, predictor (not where a camera is watched by memory alone) and, with actions, rollout; opset 19, fixed
+    shapes. plan_shape: N and K of the rollout graph, None without one. keep_float: layers, by the end of their name, that stay
+    as they are. peer: the output of the original framework for a part's inputs, to hold the FP32 graph against; None where
+    there is no other framework. licence: of the weights, as far as it is known. made_with: the frameworks, with versions.
     """
 
     name: str

@@ -36,7 +36,7 @@ GOOD: dict[str, Any] = {
         {"name": "left", "unit": "rad/s", "low": -20.0, "high": 20.0},
         {"name": "right", "unit": "rad/s", "low": -20.0, "high": 20.0},
     ],
-    "goal": {"cost": "latent_mse", "reached_cost": 0.1, "horizon": 5, "candidates": 7},
+    "goal": {"cost": "latent_mse", "reached_cost": 0.1, "horizon": 5, "candidates": 7, "elites": 2},
     "graphs": {
         "encoder": {
             "file": "encoder.onnx",
@@ -55,8 +55,17 @@ GOOD: dict[str, Any] = {
                 tensor("past_actions", 1, 2, 2),
                 tensor("actions", 7, 5, 2),
                 tensor("goal", 1, 4, 8),
+                tensor("step_weights", 5),
+                tensor("spread", 1, 5, 2),
+                tensor("noise", 3, 5, 2),
+                tensor("inertia", 1),
             ],
-            "outputs": [tensor("distance", 7, 5)],
+            "outputs": [
+                tensor("distance", 7, 5),
+                tensor("refined", 7, 5, 2),
+                tensor("next_spread", 1, 5, 2),
+                tensor("best_cost", 1),
+            ],
         },
     },
     "int8": {"encoder": {"cosine": 0.999}},
@@ -106,6 +115,16 @@ def test_a_camera_bundle_needs_no_actions_no_goal_and_no_rollout(tmp_path):
         bundle.graph("rollout")
 
 
+def test_a_camera_may_have_an_encoder_of_video(tmp_path):
+    changes = {"kind": "camera", "actions": None, "goal": None, "graphs/rollout": None, "picture/frames": 4, "picture/per_step": 2}
+    changes["graphs/predictor/inputs"] = [tensor("context", 1, 3, 4, 8)]
+    with pytest.raises(BundleError, match=r"picture uint8 \(1, 12, 16, 3\) .* need picture uint8 \(4, 12, 16, 3\)"):
+        load(write(tmp_path, changes))
+    video = tensor("picture", 4, 12, 16, 3, dtype="uint8")
+    picture = load(write(tmp_path, {**changes, "graphs/encoder/inputs": [video]})).manifest.picture
+    assert (picture.frames, picture.per_step) == (4, 2)
+
+
 REFUSED = [
     ({"format": 2}, r"bundle format 2 and this latentloop reads up to 1: update"),
     ({"format": None}, r"format None and it must be 1"),
@@ -114,6 +133,9 @@ REFUSED = [
     ({"colour": "rgb"}, r"unknown field `colour`"),
     ({"picture/colour": "rgb"}, r"Invalid enum value 'rgb' - at `\$\.picture\.colour`"),
     ({"picture/height": 0}, r"picture\.height is 0 and must be above 0"),
+    ({"picture/frames": 0}, r"picture\.frames is 0 and must be above 0"),
+    ({"picture/frames": 2}, r"picture\.frames is 2: only cameras may"),
+    ({"picture/per_step": 2}, r"picture\.per_step is 2 and picture\.frames 1"),
     ({"time/step_s": 0.0}, r"time\.step_s is 0\.0 and must be above 0"),
     ({"time/step_s": float("nan")}, r"time\.step_s is nan and must be above 0"),
     ({"latent/grid": [2, 3]}, r"latent\.grid \[2, 3\] does not make latent\.tokens = 4"),
@@ -122,6 +144,9 @@ REFUSED = [
     ({"time/context": 2}, r"graphs\.predictor\.inputs are .*\(1, 3, 4, 8\).* need .*\(1, 2, 4, 8\)"),
     ({"goal/candidates": 8}, r"graphs\.rollout\.inputs are .*\(7, 5, 2\).* need .*\(8, 5, 2\)"),
     ({"goal/reached_cost": -1.0}, r"goal\.reached_cost"),
+    ({"goal/elites": 0}, r"goal\.elites is 0 and goal\.candidates 7: beside 2 fixed plans there must be elites and"),
+    ({"goal/elites": 5}, r"goal\.elites is 5 and goal\.candidates 7"),
+    ({"goal/elites": 3}, r"graphs\.rollout\.inputs are .*noise float32 \(3, 5, 2\).* need .*noise float32 \(2, 5, 2\)"),
     ({"goal": None}, r"no \[\[actions\]\] or no \[goal\]"),
     ({"graphs/rollout": None}, r"\[goal\] and \[graphs\.rollout\] go together"),
     ({"actions/0/low": 20.0}, r"action 'left' has low 20\.0 and high 20\.0"),

@@ -41,7 +41,6 @@ hold_on_alarm = true
 [planner]
 budget_ms = 40
 iterations = 4
-elites = 8
 colour = 0
 spread = 0.4
 inertia = 0
@@ -74,7 +73,7 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("misspelt table", SMALLEST + "[saftey]\nspeed = 0.1", ("the top level", "'saftey'", "did you mean 'safety'?")),
     ("strange key", SMALLEST + "[goals]\nzzzz = 1", ("[goals]", "known keys are dwell_ticks, give_up_s, source")),
     ("text for a number", SMALLEST + '[safety]\nspeed = "fast"', ("safety.speed", "must be a number", "'fast'")),
-    ("fraction for a count", SMALLEST + "[planner]\nelites = 2.5", ("planner.elites", "must be a whole number", "2.5")),
+    ("fraction for a count", SMALLEST + "[planner]\niterations = 2.5", ("planner.iterations", "must be a whole number", "2.5")),
     ("number for a switch", SMALLEST + "[engine]\nspinning = 1", ("engine.spinning", "must be true or false")),
     ("unknown choice", SMALLEST + '[engine]\nprecision = "int4"', ("engine.precision", "allowed: int8, fp32", "'int4'")),
     ("over the limit", SMALLEST + "[safety]\nspeed = 1.5", ("safety.speed", "allowed: 0 to 1", "1.5")),

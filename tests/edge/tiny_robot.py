@@ -102,7 +102,7 @@ def bundle() -> Bundle:
         1, "tiny", "1", "robot", "nothing", "a test", "Apache-2.0",
         Picture(8, 8), LatentShape(1, DIM), Timing(0.1, CONTEXT), Graphs(graph, graph, graph), {},
         actions=(Action("left", "rad/s", -20.0, 20.0), Action("right", "rad/s", -20.0, 20.0)),
-        goal=GoalCost("latent_mse", 1e-3, HORIZON, CANDIDATES),
+        goal=GoalCost("latent_mse", 1e-3, HORIZON, CANDIDATES, 6),
     )  # fmt: skip
     return Bundle(Path("nowhere"), manifest, "b" * 64)
 

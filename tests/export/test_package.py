@@ -29,7 +29,7 @@ def manifest(version: str) -> Manifest:
         graphs=Graphs(Graph("", (), ()), Graph("", (), ())),
         files={},
         actions=(Action("left", "rad/s", -20.0, 20.0),),
-        goal=GoalCost("latent_mse", 0.1, 5, 7, 'how: "measured"'),
+        goal=GoalCost("latent_mse", 0.1, 5, 7, 2, 'how: "measured"'),
         int8={"encoder": {"cosine": 0.999}},
     )
     graphs = {part: Graph(f"{part}.onnx", *tensors) for part, tensors in signatures(bare).items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,10 +12,11 @@ from onnx import helper
 
 from edge.bundle import load
 from edge.cli import main
-from export import pipeline
+from export.acceptance import linted
+from export.footage import run_length
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
-from export.pipeline import export_bundle, run_length, sentence_of
+from export.pipeline import export_bundle, sentence_of
 from export.sources.onnx_pair import open_onnx_pair
 from tests.export.sources.pair import write_pair, write_pictures
 
@@ -117,6 +117,6 @@ def test_what_tensorrt_will_not_run_is_told_and_kept():
     graph = helper.make_graph([helper.make_node("Det", ["square"], ["volume"], "how_large")], "g", [square], [volume])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     said: list[str] = []
-    found = pipeline._linted({"encoder": SimpleNamespace(model=model.SerializeToString())}, said.append)
+    found = linted({"encoder": model.SerializeToString()}, said.append)
     assert ["encoder" in line and "Det" in line for line in found["jetpack6"]] == [True]
     assert [line.split()[0] for line in said] == ["jetpack6", "jetpack7"]

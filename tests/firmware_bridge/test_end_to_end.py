@@ -148,7 +148,7 @@ def test_bytes_stuck_in_the_line_do_not_revive_motion(start: Starter, plant: Rec
 
     def say(ms: int, engaged: int = 1) -> None:
         now = time.monotonic_ns()
-        until_us = session.clock.to_device_us(now + ms * MS, now)
+        until_us = session.clock.to_device_us(now + ms * MS)
         link.send(Lease(until_us, 0, engaged, 0, 0), session.id)
         link.send(SetNow(1, 3, (10_000, 10_000), until_us), session.id)
 

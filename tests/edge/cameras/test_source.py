@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.cameras import CameraError, open_camera, parse_source
@@ -145,6 +145,7 @@ def test_options_that_do_not_fit_the_source_are_refused(film: Path) -> None:
 
 
 @given(st.text(max_size=60))
+@example("0\n/")
 def test_any_text_is_a_source_or_a_one_line_refusal(text: str) -> None:
     try:
         parse_source(text)

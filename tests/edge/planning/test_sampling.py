@@ -22,15 +22,15 @@ class Glide:
 
     info = EngineInfo("numpy", "fp32", 0, 0)
 
-    def __init__(self, clock: FakeClock, takes_ms: tuple[int, ...] = (0,)) -> None:
-        shapes = {"context": (1, 3, 1, 2), "past_actions": (1, 2, 2), "actions": (CANDIDATES, HORIZON, 2), "goal": (1, 1, 2)}
+    def __init__(self, clock: FakeClock, takes_ms: tuple[int, ...] = (0,), candidates: int = CANDIDATES) -> None:
+        shapes = {"context": (1, 3, 1, 2), "past_actions": (1, 2, 2), "actions": (candidates, HORIZON, 2), "goal": (1, 1, 2)}
         self.inputs = {name: TensorSpec(name, "float32", shape) for name, shape in shapes.items()}
-        self.outputs = {"distance": TensorSpec("distance", "float32", (CANDIDATES, HORIZON))}
+        self.outputs = {"distance": TensorSpec("distance", "float32", (candidates, HORIZON))}
         both = {**self.inputs, **self.outputs}
         self._buffers = {name: np.zeros(spec.shape, dtype=np.float32) for name, spec in both.items()}
         self._clock = clock
         self._takes_ms = takes_ms
-        self.broken = np.zeros(CANDIDATES, dtype=bool)
+        self.broken = np.zeros(candidates, dtype=bool)
         self.asked: list[Floats] = []
 
     def input(self, name: str) -> Array:
@@ -131,13 +131,14 @@ def test_one_slow_iteration_is_remembered_in_the_next_tick_and_slowly_forgiven()
     assert searched[-1] == 5
 
 
-@pytest.mark.parametrize(("elites", "fits"), [(CANDIDATES - 4, True), (CANDIDATES - 3, False), (512, False)])
-def test_more_elites_than_fit_are_refused(elites: int, fits: bool) -> None:
-    if fits:
-        assert np.isfinite(Bench(elites=elites).plan((0.0, 0.0), (1.0, 1.0)).cost)
+@pytest.mark.parametrize(("candidates", "enough"), [(9, True), (8, False), (1, False)])
+def test_a_rollout_without_room_for_new_plans_is_refused(candidates: int, enough: bool) -> None:
+    world = Glide(FakeClock(), candidates=candidates)
+    if enough:
+        SamplingPlanner(world, FakeClock(), PlannerConfig())
     else:
-        with pytest.raises(PlanningError, match=f"elites is {elites} .* has 64 candidates: choose at most 60"):
-            Bench(elites=elites)
+        with pytest.raises(PlanningError, match=f"has {candidates} candidates and needs more than 8: export"):
+            SamplingPlanner(world, FakeClock(), PlannerConfig())
 
 
 def test_every_action_asked_about_lies_in_the_range() -> None:

@@ -14,8 +14,9 @@ import torch
 from edge.bundle import load
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.feeds import run
+from export.footage import run_length
 from export.frames import read_footage
-from export.pipeline import export_bundle, run_length
+from export.pipeline import export_bundle
 from export.sources import lewm
 from export.sources.lewm import NEWER_NAMES, open_lewm, published_names, read_config
 from export.sources.lewm_graphs import ActionScale
@@ -265,7 +266,7 @@ def test_a_broken_checkpoint_is_named_in_one_sentence(checkpoint, tmp_path, spoi
 
 def test_a_small_one_goes_all_the_way_to_a_bundle(tmp_path):
     spec = LeWMSpec(image=28, layers=1, depth=1, predictor_mlp=64, projector_hidden=64, predictor_projector_hidden=64)
-    deployment = lewm.Deployment(candidates=8, horizon=2, step_s=0.1)
+    deployment = lewm.Deployment(candidates=32, horizon=2, step_s=0.1)
     small = lewm.lewm_source(randomised(spec), deployment, "random weights")
     frames = write_pictures(tmp_path / "frames", 40, (40, 40))
     footage = read_footage(str(frames), small.picture, 0.1, run_length(small), 4)

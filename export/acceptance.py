@@ -1,0 +1,121 @@
+"""Everything that is measured before INT8 is accepted: end to end, layer by layer, what TensorRT says, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edge.bundle import Part
+from edge.engines.engine import Engine
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.messages import Floats
+from export.compare import Comparison, compare
+from export.evidence import About, Evidence, GraphSize, growth, plan_costs
+from export.feeds import Plans, Progress, few_of_each, unwatched
+from export.gate import Failure, failures, judged, worst_layers
+from export.labels import Labelled, anomaly_report
+from export.layers import layer_errors
+from export.lint.rules import lint
+from export.lint.target import TARGETS
+from export.quantize.pipeline import Quantized
+from export.sources.source import Feed
+
+LAYERS_ON = 4
+"""Inputs on which layers are compared and, below the gate, tried one by one."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """evidence: for the bundle and the report, its blame empty. failures: limits that do not hold. compared: the latents
+    and predictions. samples: the inputs that layers were compared on."""
+
+    evidence: Evidence
+    failures: list[Failure]
+    compared: Comparison
+    samples: Mapping[Part, list[Feed]]
+
+
+def accept(
+    exact: Mapping[Part, Engine],
+    quantized: Mapping[Part, Quantized],
+    pictures: NDArray[np.uint8],
+    actions: Floats,
+    *,
+    seed: int,
+    plans: Plans,
+    plan_count: int,
+    commanded: bool,
+    about: About,
+    verified_on: str,
+    already: Mapping[str, Any] | None = None,
+    labelled: Labelled | None = None,
+    say: Say = lambda line: None,
+    progress: Progress = unwatched,
+) -> Acceptance:
+    """Measure on footage that calibration has not seen.
+
+    pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
+    the report that others measured. Blocks for minutes. Raises UserError.
+    """
+    engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
+    compared = compare(
+        exact, engines, pictures, actions, seed=seed, plans=plans, plan_count=plan_count, progress=progress
+    )
+    report: dict[str, Any] = {**(already or {}), **compared.report}
+    if labelled is not None:
+        say("telling labelled anomalies from normal frames")
+        report["anomaly"] = anomaly_report(exact, engines, labelled, progress)
+    report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
+    smoothed = {part: len(q.smoothed.folded) for part, q in quantized.items() if q.smoothed}
+    if smoothed:
+        report["norms_folded"] = smoothed
+    report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
+    say("asking the lint what TensorRT would refuse")
+    report["lint"] = linted({part: q.model for part, q in quantized.items()}, say)
+    report["verified_on"] = verified_on
+    say("comparing layer by layer")
+    few = few_of_each(exact, pictures[:LAYERS_ON], actions[:LAYERS_ON], plans, seed)
+    layers = {}
+    for part, q in quantized.items():
+        layers[str(part)] = layer_errors(q.fp32, onnx.load_from_string(q.model), few[part], progress)
+    evidence = Evidence(
+        about,
+        calibrated_on={part: f"{q.table.made_from}; {q.table.method}" for part, q in quantized.items()},
+        figures=report,
+        gate=judged(report),
+        layers=layers,
+        growth=growth(compared, commanded=commanded),
+        sizes={part: GraphSize(q.fp32.ByteSize(), len(q.model)) for part, q in quantized.items()},
+        costs=plan_costs(compared.exact_costs, compared.costs),
+    )
+    return Acceptance(evidence, failures(report), compared, few)
+
+
+def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: Progress = unwatched) -> Evidence:
+    """The evidence with the layers that cost most when quantized alone, of every part that is below the gate."""
+    blame = {}
+    for part, q in quantized.items():
+        if any(failure.limit.part == part and failure.limit.section != "parity" for failure in accepted.failures):
+            blame[str(part)] = worst_layers(q.fp32, q.table, accepted.samples[part], progress=progress)
+    return msgspec.structs.replace(accepted.evidence, blame=blame)
+
+
+def linted(graphs: Mapping[Part, bytes], say: Say = lambda line: None) -> dict[str, list[str]]:
+    """By target, what TensorRT would refuse or get wrong. Told and kept, no reason to stop: a CPU may run it all the same."""
+    found: dict[str, list[str]] = {name: [] for name in TARGETS}
+    for part, graph in graphs.items():
+        model = onnx.load_from_string(graph)
+        for name, target in TARGETS.items():
+            for finding in lint(model, target):
+                if finding.effect != "costly":
+                    found[name].append(f"{part}: {finding}")
+                    say(f"{name} will not run it: {found[name][-1]}")
+    return found

@@ -1,0 +1,52 @@
+"""A bundle that exists, measured anew on other footage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.bundle import Bundle
+from export.acceptance import Say, accept, blamed
+from export.evidence import About, Evidence
+from export.feeds import Progress, unwatched
+from export.footage import VERIFICATION_PLANS, VERIFICATION_SEED, babbling, drawn_actions, labelled_for, read_for, verified_on
+from export.from_bundle import source_of, take_apart
+
+
+def verify_bundle(
+    bundle: Bundle,
+    frames: str,
+    *,
+    against: Bundle | None = None,
+    labels: Path | None = None,
+    say: Say = lambda line: None,
+    progress: Progress = unwatched,
+) -> Evidence:
+    """Measure a bundle anew, as an export would. frames: a video file or a folder of pictures. against: a bundle whose FP32
+    graphs to hold it against. Blocks for minutes. Raises UserError."""
+    source = source_of(bundle)
+    say("reading the footage")
+    footage = read_for(source, frames, lambda seen: progress(seen, 0))
+    parts = take_apart(bundle, against)
+    labelled = labelled_for(source, labels, footage.calibration, progress)
+    say("measuring")
+    accepted = accept(
+        parts.exact,
+        parts.quantized,
+        footage.verification,
+        drawn_actions(source, footage.verification, VERIFICATION_SEED),
+        seed=VERIFICATION_SEED,
+        plans=babbling(source),
+        plan_count=VERIFICATION_PLANS,
+        commanded=not source.actions,
+        about=About(source.name, source.made_from, source.made_with, parts.against),
+        verified_on=f"{verified_on(footage)} of {Path(frames).name}",
+        labelled=labelled,
+        say=say,
+        progress=progress,
+    )
+    if not accepted.failures:
+        return accepted.evidence
+    say("finding the layers to blame")
+    return blamed(accepted, parts.quantized, progress)
+
+
