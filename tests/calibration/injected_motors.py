@@ -27,7 +27,7 @@ class InjectedMotors:
     """
 
     def __init__(self, core: AnyCore, clock: FakeClock, wheels: Sequence[Wheel], seed: int = 0) -> None:
-        self._clock = clock
+        self.clock = clock
         self._bench = Bench(core, BOOT)
         self._train = Drivetrain(wheels, STEP_S, seed)
         self.speeds = [0.0, 0.0]
@@ -37,6 +37,9 @@ class InjectedMotors:
         self.at: dict[int, Callable[[], object]] = {}
         self.plugged = True
         self.armings = 0
+        self._swapped = self._only_up = False
+        self._pushed = 0.0
+        self._stalled_until_ms = 0
         self._lived_ms = clock.now_ns() // NS_PER_MS
         self._alive_until_ns = 0
         self._engaged = False
@@ -68,7 +71,7 @@ class InjectedMotors:
         code = self._bench.arm()
         if code is not Code.OK:
             raise BridgeError(f"the firmware refuses to arm: {code}")
-        self._clock.advance_ns(10 * NS_PER_MS)
+        self.clock.advance_ns(10 * NS_PER_MS)
         self._live()
 
     def disarm(self) -> None:
@@ -88,7 +91,7 @@ class InjectedMotors:
         self.most_commanded = max(self.most_commanded, *map(abs, targets))
         if self.plugged and self._bench.state is State.ACTIVE:
             left, right = (round(1e3 * target) for target in targets)
-            self._bench.set_now(left, right, (valid_until_ns - self._clock.now_ns()) / NS_PER_MS)
+            self._bench.set_now(left, right, (valid_until_ns - self.clock.now_ns()) / NS_PER_MS)
 
     def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
         self._alive_until_ns, self._engaged = alive_until_ns, engaged
@@ -109,21 +112,49 @@ class InjectedMotors:
 
     def run(self, ms: int) -> None:
         """Let time pass."""
-        self._clock.advance_ns(ms * NS_PER_MS)
+        self.clock.advance_ns(ms * NS_PER_MS)
         self._live()
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The firmware's, mrad/s."""
+        return self._bench.core.outputs()
+
+    def stall(self, ms: int) -> None:
+        """The host does not run for so long; motors and firmware do."""
+        self.clock.advance_ns(ms * NS_PER_MS)
+        self._stalled_until_ms = self._lived_ms + ms
+
+    def swap(self) -> None:
+        """Each driver has the other's motor."""
+        self._swapped = True
+
+    def one_way(self) -> None:
+        """The driver ignores the direction."""
+        self._only_up = True
+
+    def push(self, speed: float) -> None:
+        """Somebody turns the left wheel, rad/s."""
+        self._pushed = speed
 
     def fail(self, fault: Fault) -> None:
         self._bench.core.set_faults(fault)
 
     def _live(self) -> None:
         """Every millisecond since the last call: wheels, firmware, lease, report."""
-        now_ms = self._clock.now_ns() // NS_PER_MS
+        now_ms = self.clock.now_ns() // NS_PER_MS
         decay = 1.0 - 2.718281828459045 ** (-STEP_S / SPEC.motor_time_constant)
         while self._lived_ms < now_ms:
             self._lived_ms += 1
             if self._lived_ms in self.at:
                 self.at.pop(self._lived_ms)()
-            strive = self._train.step([output / 1e3 for output in self._bench.core.outputs()], self.speeds)
+            outputs = [output / 1e3 for output in self._bench.core.outputs()]
+            if self._swapped:
+                outputs.reverse()
+            if self._only_up:
+                outputs = [abs(output) for output in outputs]
+            strive = self._train.step(outputs, self.speeds)
+            strive = [strive[0] + self._pushed, strive[1]]
             for i, goal in enumerate(strive):
                 before = self.speeds[i]
                 self.speeds[i] += (goal - before) * decay
@@ -131,7 +162,7 @@ class InjectedMotors:
             self.fastest = max(self.fastest, *map(abs, self.speeds))
             angles, speeds = self._train.encoders(self.angles, self.speeds)
             self._bench.core.measure([round(1e3 * a) for a in angles], [round(1e3 * s) for s in speeds], [0, 0])
-            if self._lived_ms % LEASE_EVERY_MS == 0 and self.plugged:
+            if self._lived_ms % LEASE_EVERY_MS == 0 and self.plugged and self._lived_ms >= self._stalled_until_ms:
                 alive_ms = self._alive_until_ns / NS_PER_MS - self._lived_ms
                 if alive_ms > 0:
                     self._bench.lease(min(100.0, alive_ms), int(self._engaged))
