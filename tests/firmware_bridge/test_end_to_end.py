@@ -46,15 +46,6 @@ while True:
 """
 
 
-FREEZER = """
-import os, signal, sys, time
-sys.stdin.read()
-os.kill(int(sys.argv[1]), signal.SIGSTOP)
-time.sleep(float(sys.argv[2]))
-os.kill(int(sys.argv[1]), signal.SIGCONT)
-"""
-"""Freezes a process for a while when its input ends."""
-
 PAUSE_NS = 150 * MS
 """A process that stands still for longer than this may lose its lease, or be taken for gone, and the motors stop."""
 
@@ -144,33 +135,6 @@ def test_connect_arm_move_disarm(controller: SerialController, plant: RecordingP
     assert (seen.counts.crc_errors, controller.limited > 0) == (0, True)
     assert controller.clock_error_bound_ns is not None
     until(lambda: controller.device_counts is not None, "the device's counters")
-
-
-@pytest.mark.parametrize(("who", "ms"), [("host", 700), ("firmware", 700), ("firmware", 400)])
-def test_a_pause_while_driving_is_told_from_a_stop_without_one(
-    start: Starter, plant: RecordingPlant, tmp_path: Path, who: str, ms: int
-) -> None:
-    """Of this file's own ``drive``: what a busy machine does to the other tests, made by SIGSTOP. Longer than the lease of
-    500 ms, or than the 300 ms of silence after which a host takes the firmware for gone: both stop the motors for good."""
-    firmware = start()
-    controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
-    controller.connect()
-    pid = firmware.pid if who == "firmware" else os.getpid()
-    freezer = [sys.executable, "-c", FREEZER, str(pid), str(ms / 1000)]
-    with looping(controller, (7.0, -99.0)) as turns, subprocess.Popen(freezer, stdin=subprocess.PIPE) as freezing:
-        assert freezing.stdin is not None
-        freeze = freezing.stdin
-        paused = threading.Thread(target=lambda: plant.wait_for(State.ACTIVE) and freeze.close())
-        paused.start()
-        armed = drive(controller, plant, turns, (7_000, -20_000))
-        paused.join()
-        assert freezing.wait(timeout=60.0) == 0
-        assert armed > 1
-        seen = len(plant.packets)
-        controller.disarm()
-        plant.wait_for(State.LINKED)
-        assert all(p.output_mrad_s[0] <= 7_000 for p in plant.packets[seen:])
-    controller.close()
 
 
 def test_a_stop_without_a_pause_fails_a_test(controller: SerialController, plant: RecordingPlant) -> None:
