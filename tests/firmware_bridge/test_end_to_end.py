@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -48,10 +48,13 @@ while True:
 
 PAUSE_NS = 150 * MS
 """A process that stands still for longer than this may lose its lease, or be taken for gone, and the motors stop."""
+ARMABLE = (FirmwareState.LINKED, FirmwareState.SAFE, FirmwareState.ACTIVE)
+
+WAKER = "import os, signal, sys, time; time.sleep(float(sys.argv[2])); os.kill(int(sys.argv[1]), signal.SIGCONT)"
 
 
 @contextmanager
-def looping(controller: SerialController, targets: tuple[float, float], engaged: bool = True) -> Iterator[list[int]]:
+def looping(controller: SerialController, targets: Sequence[float], engaged: bool = True) -> Iterator[list[int]]:
     """A control loop at 50 Hz; yields when it had its turns, monotonic ns."""
     ending = threading.Event()
     turns = [time.monotonic_ns()]
@@ -88,15 +91,17 @@ def drive(controller: SerialController, plant: RecordingPlant, turns: list[int],
                 lambda: plant.newest.output_mrad_s == speeds or controller.telemetry().state is not FirmwareState.ACTIVE,
                 f"{speeds} mrad/s, or a stop",
             )
-            if plant.newest.output_mrad_s == speeds:
-                return attempt
         except BridgeError as error:
             refused = str(error)
-        until(lambda: controller.telemetry().state in (FirmwareState.LINKED, FirmwareState.SAFE), "the link is back")
+        reached = not refused and plant.newest.output_mrad_s == speeds
+        until(lambda: controller.telemetry().state in ARMABLE, "the link is back")
         host = [*turns[turn:], time.monotonic_ns()]  # woken up, this thread may run before the loop does
         firmware = [each.mono_ns for each in plant.packets[packet:]]
         paused = max(after - before for times in (host, firmware) for before, after in pairwise(times))
-        assert paused > PAUSE_NS, f"stopped ({refused or controller.stop_cause}), and nothing was paused"
+        if paused < PAUSE_NS:
+            assert reached, f"stopped ({refused or controller.stop_cause}), and nothing was paused"
+            return attempt
+        time.sleep(0.2)  # what was said during the pause is still being read
     raise AssertionError(f"the machine was paused during all {attempt} attempts")
 
 
@@ -135,6 +140,36 @@ def test_connect_arm_move_disarm(controller: SerialController, plant: RecordingP
     assert (seen.counts.crc_errors, controller.limited > 0) == (0, True)
     assert controller.clock_error_bound_ns is not None
     until(lambda: controller.device_counts is not None, "the device's counters")
+
+
+@pytest.mark.parametrize(("who", "ms"), [("host", 700), ("firmware", 700), ("firmware", 400)])
+def test_a_pause_while_driving_is_told_from_a_stop_without_one(
+    start: Starter, plant: RecordingPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, ms: int
+) -> None:
+    """Of this file's own ``drive``: what a busy machine does to the other tests, made by SIGSTOP. Longer than the lease of
+    500 ms, or than the 300 ms of silence after which a host takes the firmware for gone: both stop the motors for good."""
+    firmware = start()
+    controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
+    controller.connect()
+    pid = firmware.pid if who == "firmware" else os.getpid()
+    wakers: list[subprocess.Popen[bytes]] = []
+    targets = [0.0, 0.0]
+    arm = controller.arm
+
+    def arm_and_freeze() -> None:
+        arm()
+        if not wakers:
+            wakers.append(subprocess.Popen([sys.executable, "-c", WAKER, str(pid), str(ms / 1000)]))
+            os.kill(pid, signal.SIGSTOP)
+            targets[:] = 7.0, -99.0  # only now, so that nothing is reached before the pause
+
+    monkeypatch.setattr(controller, "arm", arm_and_freeze)
+    with looping(controller, targets) as turns:
+        assert drive(controller, plant, turns, (7_000, -20_000)) > 1
+        controller.disarm()
+        plant.wait_for(State.LINKED)
+    assert wakers[0].wait() == 0
+    controller.close()
 
 
 def test_a_stop_without_a_pause_fails_a_test(controller: SerialController, plant: RecordingPlant) -> None:
