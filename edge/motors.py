@@ -11,31 +11,34 @@ can turn at all are rounded to standing still or to the slowest one, whichever i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from edge.config import AxisConfig, ConfigError, WayConfig
+from edge.config import AxisConfig, ConfigError
 from edge.safety import ActionAxis
 from firmware_bridge.controller import MotorController, Telemetry
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
-    """One axis of a calibrated motor: from a wanted speed to what the firmware is told, both in rad/s."""
+def drive_of(axis: AxisConfig) -> Callable[[float], float]:
+    """From a wanted speed of a wheel to what the firmware is told, both in rad/s. A speed that is not finite comes out not
+    finite. Plain floats, worked out beforehand: every command goes through here."""
+    forward, backward = axis.forward, axis.backward
+    sign = -1.0 if axis.reversed else 1.0
+    least_up, slope_up, friction_up, band_up = 0.5 * forward.slowest, 1 / forward.gain, forward.friction, forward.dead_band
+    least_down, slope_down = -0.5 * backward.slowest, 1 / backward.gain
+    friction_down, band_down = backward.friction, backward.dead_band
 
-    sign: float
-    forward: WayConfig
-    backward: WayConfig
+    def command(speed: float) -> float:
+        if speed > 0.0:
+            if speed < least_up:
+                return 0.0
+            drive = speed * slope_up + friction_up
+            return sign * (band_up if drive < band_up else drive)
+        if speed > least_down or speed == 0.0:
+            return 0.0
+        drive = friction_down - speed * slope_down
+        return -sign * (band_down if drive < band_down else drive)
 
-    def command(self, speed: float) -> float:
-        """Plain floats, because every command goes through here; a speed that is not finite comes out not finite."""
-        if speed == 0.0:
-            return 0.0
-        way = self.forward if speed > 0.0 else self.backward
-        size = abs(speed)
-        if size < 0.5 * way.slowest:
-            return 0.0
-        drive = max(size / way.gain + way.friction, way.dead_band)
-        return drive * (self.sign if speed > 0.0 else -self.sign)
+    return command
 
 
 class CalibratedMotors:
@@ -47,8 +50,7 @@ class CalibratedMotors:
         self._controller = controller
         found = [axes.get(name) for name in controller.axes]
         self._commands: tuple[Callable[[float], float], ...] = tuple(
-            _unchanged if axis is None else Drive(-1.0 if axis.reversed else 1.0, axis.forward, axis.backward).command
-            for axis in found
+            _unchanged if axis is None else drive_of(axis) for axis in found
         )
         self._signs = tuple(-1.0 if axis is not None and axis.encoder_reversed else 1.0 for axis in found)
         self._turned = any(sign < 0.0 for sign in self._signs)

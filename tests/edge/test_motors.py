@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge.clock import FakeClock
 from edge.config import AxisConfig, ConfigError, SafetyConfig, WayConfig
-from edge.motors import CalibratedMotors, Drive, action_axis, check_names
-from edge.safety import ActionAxis
+from edge.motors import CalibratedMotors, action_axis, check_names, drive_of
+from edge.safety import ActionAxis, _limits_of
 from tests.edge.test_safety import PERIOD, RecordingMotors
 
 WEAK = WayConfig(dead_band=1.6, friction=1.0, gain=0.5, max_speed=9.0)
@@ -31,19 +31,19 @@ STRONG = WayConfig(dead_band=0.0, friction=0.0, gain=2.0, max_speed=30.0)
     ],
 )
 def test_the_command_is_the_inverse_of_the_motor(speed: float, told: float) -> None:
-    assert Drive(1.0, WEAK, STRONG).command(speed) == pytest.approx(told)
-    assert Drive(-1.0, WEAK, STRONG).command(speed) == pytest.approx(-told)
+    assert drive_of(AxisConfig(forward=WEAK, backward=STRONG))(speed) == pytest.approx(told)
+    assert drive_of(AxisConfig(reversed=True, forward=WEAK, backward=STRONG))(speed) == pytest.approx(-told)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_does_not_become_finite(bad: float) -> None:
     """The controller refuses it, and must still see it."""
-    assert not math.isfinite(Drive(1.0, WEAK, STRONG).command(bad))
+    assert not math.isfinite(drive_of(AxisConfig(forward=WEAK, backward=STRONG))(bad))
 
 
 @given(st.floats(-30.0, 30.0))
 def test_the_wheel_is_never_off_by_more_than_half_its_slowest_speed(speed: float) -> None:
-    told = Drive(-1.0, WEAK, WEAK).command(speed)
+    told = drive_of(AxisConfig(reversed=True, forward=WEAK, backward=WEAK))(speed)
     turns = 0.0 if abs(told) <= 1.59 else WEAK.gain * (abs(told) - WEAK.friction)
     assert abs(turns - abs(speed)) <= 0.5 * WEAK.slowest + 1e-9
     assert told * speed <= 0.0
@@ -64,8 +64,6 @@ def test_only_calibrated_axes_and_reversed_encoders_are_touched() -> None:
 
 
 def test_the_motors_limits_are_limits_of_the_action() -> None:
-    from edge.safety import _limits_of
-
     axis = action_axis("left", -20.0, 20.0, AxisConfig(max_slew=40.0, forward=WEAK, backward=STRONG))
     assert axis == ActionAxis("left", -20.0, 20.0, -30.0, 9.0, 40.0)
     assert _limits_of(axis, SafetyConfig(), 0.1) == pytest.approx((-1.0, 0.45, 0.2))
