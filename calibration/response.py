@@ -97,12 +97,16 @@ def fit_line(commands: Doubles, speeds: Doubles) -> Line:
     return Line(float(gain), float(friction), float(error), r_squared)
 
 
-def speed_of(record: Record, axis: int, after_s: float) -> float:
-    """The steady speed of an axis at the end of a record, rad/s: slope of its angle after that time."""
+def speed_of(record: Record, axis: int, after_s: float) -> tuple[float, float]:
+    """The steady speed of an axis at the end of a record, rad/s: slope of its angle after that time. And the RMS of what is
+    not on that line, as time, s: readings that came late or a speed that was not steady."""
     late = record.seen_s >= after_s
     if late.sum() < 3:
-        raise ValueError("a steady speed needs three readings")
-    return float(np.polyfit(record.seen_s[late], record.angle[late, axis], 1)[0])
+        return 0.0, np.inf
+    times, angle = record.seen_s[late], record.angle[late, axis]
+    line = np.polyfit(times, angle, 1)
+    off = float(np.sqrt(np.mean((angle - np.polyval(line, times)) ** 2)))
+    return float(line[0]), off / max(abs(float(line[0])), 1e-9)
 
 
 def onset_of(record: Record, axis: int, moved_rad: float, delay_s: float) -> float:

@@ -39,6 +39,7 @@ class InjectedMotors:
         self.armings = 0
         self._swapped = self._only_up = False
         self._pushed = 0.0
+        self._stuck_at: float | None = None
         self._stalled_until_ms = 0
         self._lived_ms = clock.now_ns() // NS_PER_MS
         self._alive_until_ns = 0
@@ -137,6 +138,10 @@ class InjectedMotors:
         """Somebody turns the left wheel, rad/s."""
         self._pushed = speed
 
+    def lose_encoder(self) -> None:
+        """That of the left wheel says for ever what it says now."""
+        self._stuck_at = self.angles[0]
+
     def fail(self, fault: Fault) -> None:
         self._bench.core.set_faults(fault)
 
@@ -161,6 +166,8 @@ class InjectedMotors:
                 self.angles[i] += 0.5 * (before + self.speeds[i]) * STEP_S
             self.fastest = max(self.fastest, *map(abs, self.speeds))
             angles, speeds = self._train.encoders(self.angles, self.speeds)
+            if self._stuck_at is not None:
+                angles[0] = self._stuck_at
             self._bench.core.measure([round(1e3 * a) for a in angles], [round(1e3 * s) for s in speeds], [0, 0])
             if self._lived_ms % LEASE_EVERY_MS == 0 and self.plugged and self._lived_ms >= self._stalled_until_ms:
                 alive_ms = self._alive_until_ns / NS_PER_MS - self._lived_ms

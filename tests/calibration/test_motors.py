@@ -172,6 +172,25 @@ def test_doubt_stops_the_motors_and_names_the_axis_and_the_remedy(library: ctype
     assert made.outputs == (0, 0)
 
 
+@pytest.mark.parametrize("movement", ["small step", "dead band up, 2", "command of", "large steps"])
+def test_an_encoder_that_fails_is_noticed_before_anything_larger_is_commanded(library: ctypes.CDLL, movement: str) -> None:
+    made = motors(library, PERFECT)
+    said: list[str] = []
+
+    def progress(line: str) -> None:
+        if movement in line:
+            made.lose_encoder()
+        if movement in line or said:
+            said.append(line)
+
+    mover = Mover(made, made.clock, (TOP, TOP), 100_000_000)
+    with pytest.raises(Doubt, match="left turned the other way than before on the same command, or not at all"):
+        AxisUnderTest(mover, 0, "left", TOP, 400.0, None, progress).measure()
+    assert len(said) == 1, "the movement in which it failed was the last"
+    made.run(500)
+    assert (made.state, made.outputs) == (State.LINKED, (0, 0))
+
+
 def test_ctrl_c_stops_the_motors(library: ctypes.CDLL) -> None:
     made = motors(library, PERFECT)
 
