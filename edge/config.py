@@ -92,11 +92,13 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load."""
+    """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load. runtime:
+    of INT8 graphs on the CPU; ``auto`` measures onnxruntime and openvino at the first start and keeps the faster."""
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     spinning: bool = False
     precision: Literal["int8", "fp32"] = "int8"
+    runtime: Literal["onnxruntime", "openvino", "auto"] = "onnxruntime"
 
 
 class GoalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

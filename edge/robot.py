@@ -83,7 +83,7 @@ class Robot:
                 f"{period_ns / NS_PER_MS:g} ms long: choose a smaller budget"
             )
 
-        settings = EngineSettings(config.engine.threads, config.engine.spinning, config.engine.precision)
+        settings = EngineSettings(config.engine.threads, config.engine.spinning, config.engine.precision, config.engine.runtime)
         self.engines = {}
         for part in ("encoder", "predictor", "rollout"):
             engine = load_engine(bundle, part, settings)

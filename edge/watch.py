@@ -24,6 +24,7 @@ from edge.cameras.opening import open_camera
 from edge.cameras.source import parse_source
 from edge.clock import NS_PER_S, Clock, MonotonicClock
 from edge.dashboard import Dashboard
+from edge.engines import EngineSettings
 from edge.errors import UserError
 from edge.learn_normal import NormalLearner
 from edge.memory import Concepts, Memory
@@ -65,6 +66,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--calibration", type=Path, metavar="FOLDER", help="what is normal here (default: the last one made for SOURCE)"
     )
     parser.add_argument("--learn", type=_seconds, metavar="SECONDS", help="first learn what is normal for so long")
+    parser.add_argument(
+        "--runtime",
+        choices=("onnxruntime", "openvino", "auto"),
+        default="onnxruntime",
+        help="of the INT8 graphs; auto measures once and keeps the faster (default: %(default)s)",
+    )
     parser.add_argument("--memory", type=Path, metavar="FOLDER", help="remember every alarm there, with pictures")
     parser.add_argument("--speed", choices=("real", "max"), default="real", help="of a recording (default: %(default)s)")
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="stop after so long")
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"bundle {bundle.manifest.name!r} is for a robot: watch takes a camera bundle, such as 'camera'")
     tell = _Teller(as_json=args.json)
     with contextlib.ExitStack() as stack:
-        perception = Perception(bundle, clock)
+        perception = Perception(bundle, clock, EngineSettings(runtime=args.runtime))
         stack.callback(perception.close)
         camera = open_camera(args.source, clock=clock, speed=args.speed)
         stack.callback(camera.close)

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from edge.bench.openvino_peer import openvino_call
 from edge.bundle import Bundle, Part, load
 from edge.engines import Engine, EngineSettings, load_engine
+from edge.engines.cpu import fill
+from edge.engines.openvino_engine import OpenVinoEngine, installed
 
 PARTS: tuple[Part, ...] = ("encoder", "predictor", "rollout")
 PEERS = "latentloop.bench_peers"
@@ -63,10 +64,14 @@ def _bench_part(bundle: Bundle, part: Part, seconds: float) -> dict[str, Any]:
     floating = load_engine(bundle, part, EngineSettings(precision="fp32"))
     for engine in (integer, floating):
         fill(engine)
+    rivals = _openvino(bundle, part)
+    for engine in rivals.values():
+        fill(engine)
     calls: dict[tuple[str, str], Call] = {
         ("onnxruntime", "int8"): integer.enqueue,
         ("onnxruntime", "fp32"): floating.enqueue,
     }
+    calls |= {("openvino", precision): engine.enqueue for precision, engine in rivals.items()}
     for name, peer in _peers().items():
         calls |= {(name, precision): call for precision, call in peer(bundle, part).items()}
     times = take_turns(calls, seconds)
@@ -79,21 +84,20 @@ def _bench_part(bundle: Bundle, part: Part, seconds: float) -> dict[str, Any]:
         "calls": len(times["onnxruntime", "int8"]),
         "peers": {name: _figures(times, name) for name in dict.fromkeys(n for n, _ in calls) if name != "onnxruntime"},
     }
-    integer.close()
-    floating.close()
+    if rivals:
+        result["peers"]["openvino"]["integer_gemms"] = rivals["int8"].info.integer_gemms
+    for engine in (integer, floating, *rivals.values()):
+        engine.close()
     return result
 
 
-def fill(engine: Engine) -> None:
-    """Give every input of an engine plausible values: noise pictures, normal latents, actions in [-1, 1]."""
-    rng = np.random.default_rng(0)
-    for name, spec in engine.inputs.items():
-        if spec.dtype == "uint8":
-            engine.input(name)[...] = rng.integers(0, 256, spec.shape, dtype=np.uint8)
-        elif "actions" in name:
-            engine.input(name)[...] = rng.uniform(-1.0, 1.0, spec.shape)
-        else:
-            engine.input(name)[...] = rng.normal(size=spec.shape)
+def _openvino(bundle: Bundle, part: Part) -> dict[str, Engine]:
+    """The same graph in OpenVINO by precision, where it is installed: INT8, and FP32 where the bundle has that graph."""
+    if not installed():
+        return {}
+    graph = bundle.graph(part)
+    files = {"int8": graph.file} | ({"fp32": graph.fp32} if graph.fp32 is not None else {})
+    return {precision: OpenVinoEngine((bundle.folder / file).read_bytes(), file) for precision, file in files.items()}
 
 
 def take_turns(calls: Mapping[tuple[str, str], Call], seconds: float) -> dict[tuple[str, str], list[float]]:
@@ -124,7 +128,7 @@ def _figures(times: Mapping[tuple[str, str], list[float]], runtime: str) -> dict
 
 
 def _peers() -> dict[str, Callable[[Bundle, Part], Mapping[str, Call]]]:
-    peers: dict[str, Callable[[Bundle, Part], Mapping[str, Call]]] = {"openvino": openvino_call}
+    peers: dict[str, Callable[[Bundle, Part], Mapping[str, Call]]] = {}
     for entry in entry_points(group=PEERS):
         try:
             peers[entry.name] = entry.load()
@@ -154,10 +158,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if part not in report:
             continue
         row = report[part]
-        gemms = f"{row['integer_gemms']} of {row['quantized_linears']}"
         for name, figures in {"onnxruntime": row, **row["peers"]}.items():
             cells = [_cell(figures.get(key), width) for key, width in _COLUMNS]
-            print(f"{part:<10} {name:<12} {' '.join(cells)}  {gemms if name == 'onnxruntime' else ''}".rstrip())
+            gemms = f"{figures['integer_gemms']} of {row['quantized_linears']}" if "integer_gemms" in figures else ""
+            print(f"{part:<10} {name:<12} {' '.join(cells)}  {gemms}".rstrip())
     return 0
 
 

@@ -60,6 +60,7 @@ port = 0
 threads = 2
 spinning = true
 precision = "fp32"
+runtime = "auto"
 [goals]
 source = "goals"
 give_up_s = 20
