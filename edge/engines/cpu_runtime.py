@@ -95,6 +95,9 @@ def compare(bundle: Bundle, part: Part, graph: bytes, threads: int) -> Verdict:
         engines.append(reference)
         candidate = OpenVinoEngine(graph, path, threads=threads)
         engines.append(candidate)
+        if candidate.info.integer_gemms < reference.info.integer_gemms:
+            counts = f"{candidate.info.integer_gemms} products in integers and onnxruntime {reference.info.integer_gemms}"
+            return Verdict(False, f"it runs {counts}")
         return judge(exact, reference, candidate, feeds)
     except (EngineError, OSError) as error:
         log.warning("%s was not compared in OpenVINO: %s", part, error)

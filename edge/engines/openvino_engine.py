@@ -34,8 +34,14 @@ class OpenVinoEngine:
     def __init__(self, model: bytes, where: str, *, threads: int = 1) -> None:
         self._where = where
         self._ov = ov = _openvino()
-        # The float precision is fixed, or OpenVINO would take bfloat16 where the CPU has it.
-        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        # The float precision is fixed, or OpenVINO would take bfloat16 where the CPU has it. Threads are not pinned to cores,
+        # because they are not alone on them.
+        config = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
         try:
             quantized = onnx_file.quantized_linears(model)
             if platform.machine() in X86:

@@ -78,7 +78,7 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("fraction for a count", SMALLEST + "[planner]\niterations = 2.5", ("planner.iterations", "must be a whole number", "2.5")),
     ("number for a switch", SMALLEST + "[engine]\nspinning = 1", ("engine.spinning", "must be true or false")),
     ("unknown choice", SMALLEST + '[engine]\nprecision = "int4"', ("engine.precision", "allowed: int8, fp32", "'int4'")),
-    ("unknown runtime", SMALLEST + '[engine]\nruntime = "trt"', ("engine.runtime", "allowed: onnxruntime, openvino, auto", "'trt'")),
+    ("unknown runtime", SMALLEST + '[engine]\nruntime = "trt"', ("engine.runtime", "onnxruntime, openvino, auto", "'trt'")),
     ("over the limit", SMALLEST + "[safety]\nspeed = 1.5", ("safety.speed", "allowed: 0 to 1", "1.5")),
     ("empty name", SMALLEST.replace('"rover"', '""', 1), ("name", "some text", "''")),
     ("table is a value", "engine = 3" + SMALLEST, ("engine", "must be a table", "3")),

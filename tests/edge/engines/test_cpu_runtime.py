@@ -10,6 +10,7 @@ import pytest
 from edge.bundle import load
 from edge.engines import EngineError, EngineSettings, cpu_runtime, load_engine
 from edge.engines.cpu_runtime import Measured, Setting, choose_cpu_runtime, compare
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.engines.tensorrt.record import Verdict
 
 SETTING = Setting("0" * 64, "a processor", ("1.32.0", "2026.4.1"), 1)
@@ -124,3 +125,13 @@ def test_openvino_with_another_weight_is_refused(monkeypatch):
     graph = (bundle.folder / bundle.graph("encoder").file).read_bytes()
     verdict = compare(bundle, "encoder", graph, 1)
     assert not verdict.accepted and "relative error" in verdict.reason
+
+
+def test_a_runtime_that_falls_back_to_floats_is_refused(monkeypatch):
+    def floats(model, where, threads):
+        return OnnxRuntimeEngine(model, where, threads=threads, integers=False)
+
+    monkeypatch.setattr(cpu_runtime, "OpenVinoEngine", floats)
+    bundle = load("camera")
+    graph = (bundle.folder / bundle.graph("encoder").file).read_bytes()
+    assert compare(bundle, "encoder", graph, 1) == Verdict(False, "it runs 0 products in integers and onnxruntime 10")
