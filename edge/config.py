@@ -124,12 +124,13 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load.
     tensorrt: on an NVIDIA GPU, use its engines that passed their trial, and build in the background those that are
-    missing."""
+    missing. runtime: on the CPU; "auto" measures once whether OpenVINO is installed, faster and right."""
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     spinning: bool = False
     precision: Literal["int8", "fp32"] = "int8"
     tensorrt: bool = True
+    runtime: Literal["onnxruntime", "openvino", "auto"] = "onnxruntime"
 
 
 class GoalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

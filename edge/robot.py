@@ -85,7 +85,8 @@ class Robot:
                 f"{period_ns / NS_PER_MS:g} ms long: choose a smaller budget"
             )
 
-        settings = EngineSettings(config.engine.threads, config.engine.spinning, config.engine.precision, config.engine.tensorrt)
+        chosen = config.engine
+        settings = EngineSettings(chosen.threads, chosen.spinning, chosen.precision, chosen.tensorrt, chosen.runtime)
         self.engines = {}
         for part in ("encoder", "predictor", "rollout"):
             engine = load_engine(bundle, part, settings)

@@ -74,6 +74,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--dashboard", action=argparse.BooleanOptionalAction, default=True, help="serve the page (default: yes)"
     )
     parser.add_argument("--port", type=int, default=8420, help="of the page, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--runtime",
+        choices=("onnxruntime", "openvino", "auto"),
+        default="onnxruntime",
+        help="what runs the model on the CPU; auto measures once (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="JSON lines: events, and a summary last")
     parser.set_defaults(run=run)
 
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"bundle {bundle.manifest.name!r} is for a robot: watch takes a camera bundle, such as 'camera'")
     tell = _Teller(as_json=args.json)
     with contextlib.ExitStack() as stack:
-        perception = Perception(bundle, clock, EngineSettings(tensorrt=True))
+        perception = Perception(bundle, clock, EngineSettings(tensorrt=True, runtime=args.runtime))
         stack.callback(perception.close)
         building = build_in_background(bundle)
         if building is not None:

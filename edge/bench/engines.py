@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.bench.openvino_peer import openvino_call
-from edge.bundle import Bundle, Part, load
+from edge.bundle import Bundle, Part, Precision, load
+from edge.cpu_name import cpu_name
 from edge.engines import Engine, EngineSettings, load_engine
+from edge.engines.cpu_runtime import CpuRuntime
+from edge.engines.openvino_engine import openvino_installed
 
 PARTS: tuple[Part, ...] = ("encoder", "predictor", "rollout")
 PEERS = "latentloop.bench_peers"
@@ -43,12 +44,12 @@ def bench_engines(bundle: Bundle, seconds: float = 6.0) -> dict[str, Any]:
     """Time every part of a bundle. Blocks for some ``seconds`` per part. The result serialises to JSON.
 
     Per part: fp32_ms and int8_ms in onnxruntime, int8_speedup, integer_gemms counted in the graph that ran, and peers,
-    the same for other runtimes. Raises EngineError.
+    the same for OpenVINO and what other packages bring. Raises EngineError.
     """
     report: dict[str, Any] = {
         "bundle": bundle.manifest.name,
         "bundle_sha256": bundle.sha256,
-        "machine": _machine(),
+        "machine": cpu_name(),
         "threads": 1,
         "statistic": "least of all calls, runtimes taking turns; *_median_ms beside it",
     }
@@ -59,29 +60,37 @@ def bench_engines(bundle: Bundle, seconds: float = 6.0) -> dict[str, Any]:
 
 
 def _bench_part(bundle: Bundle, part: Part, seconds: float) -> dict[str, Any]:
-    integer = load_engine(bundle, part)
-    floating = load_engine(bundle, part, EngineSettings(precision="fp32"))
-    for engine in (integer, floating):
+    engines = _engines(bundle, part)
+    calls: dict[tuple[str, str], Call] = {}
+    for key, engine in engines.items():
         fill(engine)
-    calls: dict[tuple[str, str], Call] = {
-        ("onnxruntime", "int8"): integer.enqueue,
-        ("onnxruntime", "fp32"): floating.enqueue,
-    }
+        calls[key] = engine.enqueue
     for name, peer in _peers().items():
         calls |= {(name, precision): call for precision, call in peer(bundle, part).items()}
     times = take_turns(calls, seconds)
-    result: dict[str, Any] = {
-        **_figures(times, "onnxruntime"),
-        "precision": integer.info.precision,
-        "integer_gemms": integer.info.integer_gemms,
-        "quantized_linears": integer.info.quantized_linears,
-        "runtime": integer.info.runtime,
-        "calls": len(times["onnxruntime", "int8"]),
-        "peers": {name: _figures(times, name) for name in dict.fromkeys(n for n, _ in calls) if name != "onnxruntime"},
-    }
-    integer.close()
-    floating.close()
-    return result
+    rows: dict[str, dict[str, Any]] = {name: _figures(times, name) for name in dict.fromkeys(name for name, _ in calls)}
+    for (name, precision), engine in engines.items():
+        if precision == "int8":
+            info = engine.info
+            rows[name] |= {
+                "precision": info.precision,
+                "integer_gemms": info.integer_gemms,
+                "quantized_linears": info.quantized_linears,
+                "runtime": info.runtime,
+            }
+        engine.close()
+    own = rows.pop("onnxruntime")
+    return {**own, "calls": len(times["onnxruntime", "int8"]), "peers": rows}
+
+
+def _engines(bundle: Bundle, part: Part) -> dict[tuple[CpuRuntime, Precision], Engine]:
+    """Of onnxruntime and, where it is installed, of OpenVINO, which has no FP32 without an FP32 graph in the bundle."""
+    wanted: list[tuple[CpuRuntime, Precision]] = [("onnxruntime", "int8"), ("onnxruntime", "fp32")]
+    if openvino_installed():
+        wanted.append(("openvino", "int8"))
+        if bundle.graph(part).fp32 is not None:
+            wanted.append(("openvino", "fp32"))
+    return {(name, kind): load_engine(bundle, part, EngineSettings(runtime=name, precision=kind)) for name, kind in wanted}
 
 
 def fill(engine: Engine) -> None:
@@ -124,22 +133,13 @@ def _figures(times: Mapping[tuple[str, str], list[float]], runtime: str) -> dict
 
 
 def _peers() -> dict[str, Callable[[Bundle, Part], Mapping[str, Call]]]:
-    peers: dict[str, Callable[[Bundle, Part], Mapping[str, Call]]] = {"openvino": openvino_call}
+    peers: dict[str, Callable[[Bundle, Part], Mapping[str, Call]]] = {}
     for entry in entry_points(group=PEERS):
         try:
             peers[entry.name] = entry.load()
         except ImportError:  # what it needs is not installed on this machine
             continue
     return peers
-
-
-def _machine() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{names[0] if names else platform.processor() or 'unknown CPU'}, {platform.machine()}"
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -154,10 +154,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if part not in report:
             continue
         row = report[part]
-        gemms = f"{row['integer_gemms']} of {row['quantized_linears']}"
         for name, figures in {"onnxruntime": row, **row["peers"]}.items():
             cells = [_cell(figures.get(key), width) for key, width in _COLUMNS]
-            print(f"{part:<10} {name:<12} {' '.join(cells)}  {gemms if name == 'onnxruntime' else ''}".rstrip())
+            gemms = f"{figures['integer_gemms']} of {figures['quantized_linears']}" if "integer_gemms" in figures else ""
+            print(f"{part:<10} {name:<12} {' '.join(cells)}  {gemms}".rstrip())
     return 0
 
 

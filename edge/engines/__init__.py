@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.bundle import Bundle, Part, Precision
+from edge.engines.cpu_runtime import Choice, choose_cpu_runtime
 from edge.engines.engine import Engine, EngineError, EngineInfo, TensorSpec, write_input
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.openvino_engine import OpenVinoEngine
 from edge.engines.tensorrt.choice import accepted_engine
 
 __all__ = ["Engine", "EngineError", "EngineInfo", "EngineSettings", "TensorSpec", "load_engine", "write_input"]
@@ -17,12 +19,14 @@ class EngineSettings:
     """threads: CPU threads for one operator. spinning: idle threads poll instead of sleeping; costs a core, saves some
     10 µs. precision: ``"fp32"`` runs the graph from before quantization where the bundle carries it, and otherwise the
     quantized weights in float arithmetic. tensorrt: use a TensorRT engine that passed its trial on this machine, if there
-    is one and not ``"fp32"`` is wanted."""
+    is one and not ``"fp32"`` is wanted. runtime: what runs the rest, on the CPU; ``"auto"`` measures once which is faster, and
+    ``"fp32"`` is then onnxruntime's."""
 
     threads: int = 1
     spinning: bool = False
     precision: Precision = "int8"
     tensorrt: bool = False
+    runtime: Choice = "onnxruntime"
 
 
 def load_engine(bundle: Bundle, part: Part, settings: EngineSettings = EngineSettings()) -> Engine:
@@ -42,9 +46,19 @@ def load_engine(bundle: Bundle, part: Part, settings: EngineSettings = EngineSet
     integers = settings.precision == "int8"
     engine = accepted_engine(bundle, part) if settings.tensorrt and integers else None
     if engine is None:
-        engine = OnnxRuntimeEngine(
-            model, str(path), threads=settings.threads, spinning=settings.spinning, integers=integers
-        )
+        runtime = settings.runtime
+        if runtime == "auto":
+            runtime = choose_cpu_runtime(bundle, part, settings.threads) if integers else "onnxruntime"
+        if runtime == "openvino":
+            if not integers and twin is None:
+                raise EngineError(
+                    f"{path} has no FP32 twin and OpenVINO cannot run it in floats: export with --fp32, or use onnxruntime"
+                )
+            engine = OpenVinoEngine(model, str(path), threads=settings.threads)
+        else:
+            engine = OnnxRuntimeEngine(
+                model, str(path), threads=settings.threads, spinning=settings.spinning, integers=integers
+            )
     for promised, found in ((graph.inputs, engine.inputs), (graph.outputs, engine.outputs)):
         wanted = {t.name: TensorSpec(t.name, t.dtype, t.shape) for t in promised}
         if wanted != dict(found):

@@ -16,7 +16,7 @@ from edge.engines.engine import Array, EngineError, EngineInfo, TensorSpec
 
 log = logging.getLogger(__name__)
 
-_X86 = ("x86_64", "AMD64", "i686")
+X86 = ("x86_64", "AMD64", "i686")
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 # It turns MatMul and Add into Gemm with a float bias, which has no integer form: INT8 would silently run in float.
 FLOATING_FUSION = "MatMulAddFusion"
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
             options.add_session_config_entry(key, value)
         try:
             quantized = onnx_file.quantized_linears(model)
-            if platform.machine() in _X86:
+            if platform.machine() in X86:
                 model = onnx_file.with_unsigned_activations(model)
             with tempfile.TemporaryDirectory(prefix="latentloop-") as folder:
                 optimised = Path(folder) / "optimised.onnx"

@@ -60,6 +60,7 @@ threads = 2
 spinning = true
 tensorrt = false
 precision = "fp32"
+runtime = "auto"
 [goals]
 source = "goals"
 give_up_s = 20
@@ -85,6 +86,7 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("fraction for a count", SMALLEST + "[planner]\niterations = 2.5", ("planner.iterations", "must be a whole number", "2.5")),
     ("number for a switch", SMALLEST + "[engine]\nspinning = 1", ("engine.spinning", "must be true or false")),
     ("unknown choice", SMALLEST + '[engine]\nprecision = "int4"', ("engine.precision", "allowed: int8, fp32", "'int4'")),
+    ("unknown runtime", SMALLEST + '[engine]\nruntime = "trt"', ("engine.runtime", "onnxruntime, openvino, auto", "'trt'")),
     ("over the limit", SMALLEST + "[safety]\nspeed = 1.5", ("safety.speed", "allowed: 0 to 1", "1.5")),
     ("empty name", SMALLEST.replace('"rover"', '""', 1), ("name", "some text", "''")),
     ("misspelt key of an axis", SMALLEST + LEFT + "revversed = true", ("[axes.left]", "did you mean 'reversed'?")),

@@ -13,6 +13,7 @@ from edge.bundle import Bundle
 from edge.learn_normal import BLOCK, MAX_FRAMES, NormalLearner
 from edge.messages import Belief
 from edge.normal import ALARMS, CONCEPTS, INDEX, UNFAMILIAR_FROM_S, Normal, NormalError
+from edge.surprise import Surprise
 from edge.surprise.unforeseen import HELD_STEPS, RECENT_STEPS
 
 TOKENS, DIM = 6, 4
@@ -88,6 +89,28 @@ def test_every_error_is_judged_however_long_the_footage() -> None:
 def test_the_threshold_lies_above_all_that_was_judged(normal: Normal) -> None:
     error = normal.calibration.error
     assert error.score_at(normal.evidence.alarm_p / 2.0) >= 1.24 * error.scores[-1]
+
+
+def test_memory_alone_learns_and_alarms_without_a_predictor() -> None:
+    rng = np.random.default_rng(0)
+    learner = NormalLearner(TOKENS, DIM, (2, 3), predicts=False)
+    for number in range(200):
+        before = belief(number, rng)
+        learner.observe(Belief(before.latent, None, before.latent[None], np.zeros((0, 0), np.float32), before.captured_ns, 0))
+    normal = learner.learn(bundle_sha256="b", made_from="yard", wall_s=0.0)
+    assert normal.calibration.error is None and normal.evidence.frames == 200 and normal.evidence.onsets == 0
+    assert normal.rule.unfamiliar  # however short the footage: there is nothing else to alarm by
+    surprise = Surprise(normal.calibration, normal.concepts, (2, 3), normal.rule)
+    onsets = []
+    for number in range(20):
+        latent = rng.normal(size=(TOKENS, DIM)).astype(np.float32) + np.float32(40.0 if number >= 10 else 0.0)
+        seen = Belief(latent, None, latent[None], np.zeros((0, 0), np.float32), number * 100_000_000, 0)
+        assessed = surprise.assess(seen)
+        assert assessed.error == 0.0
+        if assessed.onset:
+            onsets.append((number, assessed.cause))
+    assert [cause for _, cause in onsets] == ["unfamiliar"]
+    assert 10 < onsets[0][0] < 10 + HELD_STEPS  # once it has lasted
 
 
 @pytest.mark.parametrize(("seconds", "alone"), [(60, False), (UNFAMILIAR_FROM_S, True)])
