@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ import numpy as np
 from calibration.board import Board, Charuco, Chessboard, dictionary_name
 from calibration.coverage import Coverage
 from calibration.intrinsics import Solution, solve
+from calibration.progress import terminal_line
 from calibration.sheet import SUFFIXES, draw_sheet, save_sheet
 from calibration.views import Views, from_folder, source_views
 from edge.cameras.opening import open_camera
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         _check_writable(args.picture)
         if args.picture.suffix.lower() not in SUFFIXES:
             raise UserError(f"{args.picture} is no kind of picture that can be written: let --picture end in .png or .jpg")
-    progress = _progress()
+    progress = terminal_line()
     views = gather(source, args.source, board, progress)
     if not views.found:
         raise UserError(
@@ -166,17 +166,6 @@ def _angles(found: Intrinsics) -> tuple[float, float]:
         left, right = np.asarray(cv2.undistortPoints(rim, matrix, distortion)).reshape(2, 2)
         angles.append(float(np.degrees(np.arctan(right[0]) - np.arctan(left[0]))))
     return angles[0], angles[1]
-
-
-def _progress() -> Callable[[str], None]:
-    """A line on a terminal that is written over, nothing elsewhere."""
-    shown = sys.stderr.isatty()
-
-    def show(line: str) -> None:
-        if shown:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _check_writable(out: Path) -> None:

@@ -183,6 +183,12 @@ def load(source: str | Path) -> Bundle:
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
 
 
+def load_beside(base: Path, name: str) -> Bundle:
+    """The bundle that a robot file in the folder ``base`` names: a folder beside it, else one that ships with the package.
+    Raises BundleError."""
+    return load(base / name if "/" in name or (base / name).is_dir() else name)
+
+
 def parse_manifest(raw: bytes, where: str) -> Manifest:
     """Manifest from TOML bytes. Raises BundleError naming ``where`` and the field."""
     try:

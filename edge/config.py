@@ -46,6 +46,37 @@ class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lease_ms: Annotated[int, Meta(ge=50, le=500)] = 100
 
 
+class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One way of turning of one axis, all in rad/s. dead_band: a smaller command does not start it. friction: what a
+    command loses once it turns. gain: speed per command beyond that. max_speed: what it reached."""
+
+    dead_band: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    friction: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    gain: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    max_speed: Annotated[float, Meta(gt=0, le=10_000)]
+
+    @property
+    def slowest(self) -> float:
+        """The slowest speed that it can start with, rad/s."""
+        return self.gain * max(0.0, self.dead_band - self.friction)
+
+
+class AxisConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One axis as measured by ``latentloop calibrate motors``. reversed: a positive command turns it backward.
+    encoder_reversed: its encoder counts down when it turns forward. max_slew: largest change of speed that it follows,
+    rad/s^2; none where it follows all that the firmware allows. measured, latency_ms and time_constant_ms are for people:
+    when and how it was measured, the time from a command to the first motion, and how long it takes to come up to speed."""
+
+    reversed: bool = False
+    encoder_reversed: bool = False
+    max_slew: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    latency_ms: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    time_constant_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    measured: str = ""
+    forward: WayConfig
+    backward: WayConfig
+
+
 class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """speed: share of the bundle's action range that may be used. slew: largest change of a normalised action per
     second. stale_after_ms: motors are held when the newest trusted picture is older. hold_limit_s: a hold that lasts longer
@@ -114,7 +145,8 @@ class GoalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 class RobotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything about one robot. bundle: a folder, or the name of a bundle that ships with latentloop.
-    calibration: folder written by ``latentloop calibrate alarms``, empty for none."""
+    calibration: folder written by ``latentloop calibrate alarms``, empty for none. axes: how the motors differ from perfect
+    ones, by axis, written by ``latentloop calibrate motors``."""
 
     name: Annotated[str, Meta(min_length=1, max_length=60)]
     bundle: Annotated[str, Meta(min_length=1)]
@@ -127,6 +159,7 @@ class RobotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     dashboard: DashboardConfig = msgspec.field(default_factory=DashboardConfig)
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
     goals: GoalConfig = msgspec.field(default_factory=GoalConfig)
+    axes: dict[str, AxisConfig] = msgspec.field(default_factory=dict)
 
 
 def load_config(path: Path) -> RobotConfig:
@@ -159,6 +192,12 @@ def convert(data: Any, kind: type[T], name: str) -> T:
         raise ConfigError(_explained(error, data, kind, name)) from None
 
 
+def beside(base: Path, text: str) -> str:
+    """A relative path in a robot file means a place beside it; whatever is no such path, as a URL, stays as it is."""
+    path = base / text
+    return str(path) if path.exists() and "://" not in text else text
+
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"unknown field `(?P<unknown>.*)`|missing required field `(?P<missing>.*)`")
 _WORDS = (
@@ -175,12 +214,21 @@ _WORDS = (
 )
 
 
-def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name: str) -> str:
+def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name: str, above: str = "") -> str:
+    """above: where data lies in the file, ending with a full stop; empty at the top."""
     found = _AT.match(str(error))
     assert found is not None
     path = (found["path"] or "").lstrip(".")
+    names, place, _ = path.partition("[...]")
+    if place and isinstance(data, dict) and isinstance(data.get(names), dict):  # under which of the names?
+        member = get_args(get_type_hints(kind)[names])[-1]
+        for key, entry in data[names].items():
+            try:
+                msgspec.convert(entry, member)
+            except msgspec.ValidationError as inner:
+                return _explained(inner, entry, member, name, f"{above}{names}.{key}.")
     field = _FIELD.search(found["what"])
-    table = f"[{path}]" if path else "the top level"
+    table = f"[{above}{path}]" if path else f"[{above[:-1]}]" if above else "the top level"
     if field and field["missing"]:
         return f"{name}: {table} needs the key '{field['missing']}': add it"
     if field:
@@ -191,12 +239,13 @@ def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name:
     what = found["what"]
     for old, new in _WORDS:
         what = what.replace(old, new)
-    if "[" in path:  # the error does not say at which place of a list or under which name of a table
-        return f"{name}: {path} {what}"
+    if "[" in path:  # the error does not say at which place of a list
+        return f"{name}: {above}{path} {what}"
     value: Any = data
     for part in path.split(".") if path else ():
         value = value.get(part) if isinstance(value, dict) else None
-    return f"{name}: {path or 'the file'} {what}{_range_of(kind, path)}, and it is {value!r}"
+    where = f"{above}{path}".rstrip(".") or "the file"
+    return f"{name}: {where} {what}{_range_of(kind, path)}, and it is {value!r}"
 
 
 def _fields_at(kind: type[Any], path: str) -> set[str]:

@@ -86,9 +86,9 @@ def demo_config(args: argparse.Namespace, folder: Path) -> RobotConfig:
 class World:
     """``latentloop world`` as a child process; it ends when this process does, however that happens."""
 
-    def __init__(self, folder: Path, seed: int = 0, firmware: str = "c") -> None:
+    def __init__(self, folder: Path, seed: int = 0, firmware: str = "c", wheels: Path | None = None) -> None:
         self._folder = folder
-        self._options = ("--seed", str(seed), "--firmware", firmware)
+        self._options = ["--seed", str(seed), "--firmware", firmware, *(() if wheels is None else ("--wheels", str(wheels)))]
         self.firmware = ""
         self.pid = 0
 

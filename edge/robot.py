@@ -18,7 +18,7 @@ from edge.cameras import open_camera
 from edge.cameras.retina import Retina
 from edge.chronicle import Chronicle
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
-from edge.config import ConfigError, RobotConfig
+from edge.config import ConfigError, RobotConfig, beside
 from edge.dashboard import Dashboard, Refused
 from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
@@ -28,9 +28,10 @@ from edge.intrinsics import Intrinsics
 from edge.loop import Loop, Stages
 from edge.memory import Memory
 from edge.messages import Tick
+from edge.motors import CalibratedMotors, action_axis, check_names
 from edge.normal import Normal
 from edge.planning import SamplingPlanner
-from edge.safety import ActionAxis, ArmRefused, Supervisor
+from edge.safety import ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
 from firmware_bridge.serial_controller import SerialController
@@ -71,12 +72,12 @@ class Robot:
     def _assemble(self, config: RobotConfig, base: Path) -> None:
         clock, defer = self.clock, self._parts.callback
         cv2.setNumThreads(1)  # OpenCV's own threads would fight the engines for the cores
-        name = config.bundle
-        self.bundle = bundle = bundles.load(base / name if "/" in name or (base / name).is_dir() else name)
+        self.bundle = bundle = bundles.load_beside(base, config.bundle)
         manifest = bundle.manifest
         if manifest.kind != "robot" or manifest.goal is None:
             raise ConfigError(f"bundle {manifest.name!r} is for watching a camera: use 'latentloop watch', or a robot's bundle")
         shape, axes = manifest.latent, manifest.actions
+        check_names(config.axes, [axis.name for axis in axes])
         period_ns = round(manifest.time.step_s * NS_PER_S)
         if config.planner.budget_ms * NS_PER_MS >= period_ns:
             raise ConfigError(
@@ -145,8 +146,8 @@ class Robot:
         self.errands = Errands(self.goal_source, encoder, config.goals, manifest.goal.reached_cost, clock)
         defer(self.errands.close)
         self.supervisor = Supervisor(
-            self.controller,
-            tuple(ActionAxis(axis.name, axis.low, axis.high) for axis in axes),
+            CalibratedMotors(self.controller, config.axes) if config.axes else self.controller,
+            tuple(action_axis(axis.name, axis.low, axis.high, config.axes.get(axis.name)) for axis in axes),
             config.safety,
             clock,
             period_ns,
@@ -236,10 +237,8 @@ class _PageOperator:
 
 
 def _where(base: Path, text: str) -> str:
-    """A relative path in the file means a place beside the file; whatever is no such path stays as it is."""
-    prefix = WORLD if text.startswith(WORLD) else ""
-    path = base / text[len(prefix) :]
-    return f"{prefix}{path}" if prefix or (path.exists() and "://" not in text) else text
+    """As :func:`~edge.config.beside`, also behind ``world:``."""
+    return f"{WORLD}{base / text[len(WORLD):]}" if text.startswith(WORLD) else beside(base, text)
 
 
 def _goal_source(base: Path, text: str) -> GoalSource:

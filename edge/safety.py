@@ -39,11 +39,15 @@ class ArmRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class ActionAxis:
-    """One axis of the action space: its physical value at -1 and at +1, in the unit of the motor contract."""
+    """One axis of the action space: its physical value at -1 and at +1, in the unit of the motor contract. bottom, top: the
+    farthest that its motor can go, and slew: the fastest change per second that it follows, in the same unit."""
 
     name: str
     low: float
     high: float
+    bottom: float = -math.inf
+    top: float = math.inf
+    slew: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,8 @@ class Supervisor:
         self._clock = clock
         self._period_ns = period_ns
         self._axes = axes
-        self._step = config.slew * period_ns / NS_PER_S
+        # Per axis, normalised: the lowest and highest action allowed, and the largest change in one tick.
+        self._limits = tuple(_limits_of(axis, config, period_ns / NS_PER_S) for axis in axes)
         self._lock = threading.Lock()  # guards state and reason against the threads of people
         self._state = RobotState.DISARMED
         self._reason = "not armed yet"
@@ -312,9 +317,9 @@ class Supervisor:
         this changed. Plain floats: for a few axes they take a tenth of the time of arrays."""
         last = []
         limited = []
-        for axis, value, before in zip(self._axes, wanted, self._last, strict=True):
-            allowed = _clamped(value, self._config.speed) if math.isfinite(value) else 0.0
-            allowed = before + _clamped(allowed - before, self._step)
+        for axis, (lowest, highest, step), value, before in zip(self._axes, self._limits, wanted, self._last, strict=True):
+            allowed = max(lowest, min(highest, value)) if math.isfinite(value) else 0.0
+            allowed = before + _clamped(allowed - before, step)
             last.append(allowed)
             if not abs(allowed - value) < 1e-6:
                 limited.append(axis.name)
@@ -325,6 +330,12 @@ class Supervisor:
         if state is not RobotState.HOLD:
             self._held_since_ns = None
         self._state, self._reason = state, reason
+
+
+def _limits_of(axis: ActionAxis, config: SafetyConfig, period_s: float) -> tuple[float, float, float]:
+    half = 0.5 * (axis.high - axis.low)
+    lowest, highest = ((each - axis.low) / half - 1.0 for each in (axis.bottom, axis.top))
+    return max(-config.speed, lowest), min(config.speed, highest), min(config.slew, axis.slew / half) * period_s
 
 
 def _clamped(value: float, limit: float) -> float:

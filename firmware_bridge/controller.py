@@ -38,6 +38,8 @@ class Telemetry:
 
     position: rad per axis. velocity: rad/s per axis. current: A per axis. received_ns: host monotonic time of
     arrival, 0 if never. firmware: name and version as the device reports them. faults: names, empty if none.
+    measured_ns: host monotonic time at which the device took these numbers, as exact as the two clocks are related; 0 if
+    never.
     """
 
     state: FirmwareState
@@ -48,6 +50,7 @@ class Telemetry:
     firmware: str = ""
     faults: tuple[str, ...] = ()
     counts: LinkCounts = field(default_factory=LinkCounts)
+    measured_ns: int = 0
 
 
 class BridgeError(Exception):

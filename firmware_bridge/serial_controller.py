@@ -62,6 +62,14 @@ _REFUSALS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class AxisLimits:
+    """speed: rad/s. acceleration: rad/s^2."""
+
+    speed: float
+    acceleration: float
+
+
 @dataclass(slots=True)
 class _Request:
     """A frame that must be answered, repeated until it is."""
@@ -107,6 +115,7 @@ class SerialController:
         self._reporting = False  # the report is of this session
         self._report_seq = 0
         self._received_ns = 0
+        self._measured_ns = 0
         self._telemetry: Telemetry | None = None  # as of the newest report, while it is the newest word
         self._firmware = ""
         self._device_counts: Stats | None = None
@@ -305,6 +314,12 @@ class SerialController:
         return self._ack_latency_ns
 
     @property
+    def limits(self) -> tuple[AxisLimits, ...]:
+        """What the device allows each axis, as it told in the handshake. Raises BridgeError while not connected."""
+        with self._lock:
+            return tuple(AxisLimits(axis.max_speed / 1000, axis.max_acceleration / 1000) for axis in self._online().axes)
+
+    @property
     def limited(self) -> int:
         """Commands that asked for more than the device's limits and were clamped here."""
         return self._limited
@@ -406,6 +421,7 @@ class SerialController:
             report = StateReport.unpack(frame.payload)
             State(report.state), StopCause(report.stop_cause)  # ValueError for numbers that are none
             self._report, self._report_seq, self._received_ns = report, frame.seq, arrived_ns
+            self._measured_ns = session.clock.to_host_ns(report.t_us, arrived_ns)
             self._reporting = True
             self._note_applied(report, arrived_ns, session)
             # Here and not in telemetry(), which stands in the way of every command.
@@ -529,6 +545,7 @@ class SerialController:
             firmware=self._firmware,
             faults=tuple(fault.name.lower() for fault in Fault if fault.name and fault & report.faults),
             counts=counts,
+            measured_ns=self._measured_ns,
         )
 
     def _reason(self, code: int) -> str:

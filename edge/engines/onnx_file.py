@@ -56,10 +56,12 @@ def nodes(model: bytes) -> list[Node]:
 
 
 def quantized_linears(model: bytes) -> int:
-    """How many MatMuls have both operands dequantized right before: the Linears that carry Q/DQ."""
+    """How many Linears are quantized: MatMuls with both operands dequantized right before, and MatMulIntegers, which graphs
+    with dynamic scales have from the beginning."""
     graph = nodes(model)
     dequantized = {node.outputs[0] for node in graph if node.op == "DequantizeLinear"}
-    return sum(node.op == "MatMul" and dequantized.issuperset(node.inputs) for node in graph)
+    static = sum(node.op == "MatMul" and dequantized.issuperset(node.inputs) for node in graph)
+    return static + sum(node.op == "MatMulInteger" for node in graph)
 
 
 def integer_gemms(model: bytes) -> int:

@@ -31,6 +31,7 @@ from edge.clock import NS_PER_S, Clock, MonotonicClock
 from edge.messages import Pixels
 from edge.worlds.arena import HEIGHT, WIDTH, ArenaPainter
 from edge.worlds.rover import SPEC, STEP_S, Doubles, Rover, pose_distance, random_actions, random_pose
+from edge.worlds.wheels import Drivetrain, Wheel
 from firmware_bridge import host_firmware
 from firmware_bridge.messages import State
 from firmware_bridge.plant import MotorFeedback, MotorOutput
@@ -79,13 +80,16 @@ class _Shown:
 class ArenaWorld:
     """One arena in real time. Blocks in :meth:`run`; everything it made is gone after :meth:`close`."""
 
-    def __init__(self, folder: Path, *, seed: int, fps: float, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, fps: float, clock: Clock, wheels: tuple[Wheel, Wheel] = (Wheel(), Wheel())
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._clock = clock
         self._rng = np.random.default_rng([seed, 77])
         self._painter = ArenaPainter(seed)
         self._rover = Rover(random_pose(self._rng, 1))
+        self._drivetrain = Drivetrain(wheels, _PHYSICS_STEP_NS / NS_PER_S, seed)
         self._turned = np.zeros(2)
         self._output = np.zeros(2)
         self._motors_said: MotorOutput | None = None
@@ -106,15 +110,14 @@ class ArenaWorld:
     def run(self, stop: threading.Event) -> None:
         """Live until ``stop`` is set."""
         clock = self._clock
-        moved_ns = fed_ns = next_frame_ns = clock.now_ns()
+        moved_ns = next_frame_ns = clock.now_ns()
         self._paint(moved_ns)
         while not stop.is_set():
             now = clock.now_ns()
-            while now - moved_ns >= _PHYSICS_STEP_NS:
-                self._move(_PHYSICS_STEP_NS / NS_PER_S)
-                moved_ns += _PHYSICS_STEP_NS
-            if now - fed_ns >= 2 * _PHYSICS_STEP_NS:
-                fed_ns = now
+            if now - moved_ns >= _PHYSICS_STEP_NS:
+                while now - moved_ns >= _PHYSICS_STEP_NS:
+                    self._move(_PHYSICS_STEP_NS / NS_PER_S)
+                    moved_ns += _PHYSICS_STEP_NS
                 self._feed_back()
             if now >= next_frame_ns:
                 next_frame_ns += max(1, -(-(now - next_frame_ns) // self._frame_ns)) * self._frame_ns
@@ -137,16 +140,18 @@ class ArenaWorld:
 
     def _move(self, seconds: float) -> None:
         before = self._rover.wheels.copy()
-        self._rover.coast(seconds, self._output[None])
+        strive = self._drivetrain.step(self._output.tolist(), before[0].tolist())
+        self._rover.coast(seconds, np.array([strive]))
         self._turned += 0.5 * (before + self._rover.wheels)[0] * seconds
 
     def _feed_back(self) -> None:
         wheels = self._rover.wheels[0]
         # A motor draws current for what it accelerates and a little for friction.
         amperes = 0.05 * (self._output - wheels) + 0.02 * wheels
+        angles, speeds = self._drivetrain.encoders(self._turned.tolist(), wheels.tolist())
         feedback = MotorFeedback(
-            tuple(int(v) for v in np.rint(self._turned * 1e3)),
-            tuple(int(v) for v in np.rint(wheels * 1e3)),
+            tuple(round(1e3 * angle) for angle in angles),
+            tuple(round(1e3 * speed) for speed in speeds),
             tuple(int(v) for v in np.clip(np.rint(amperes * 1e3), -32768, 32767)),
         )
         packet = feedback.pack()
@@ -239,7 +244,15 @@ def _wait_for_end_of_input(stop: threading.Event) -> None:
     stop.set()
 
 
-def serve(folder: Path, *, seed: int, fps: float, firmware: Literal["c", "python"], with_parent: bool) -> int:
+def serve(
+    folder: Path,
+    *,
+    seed: int,
+    fps: float,
+    firmware: Literal["c", "python"],
+    with_parent: bool,
+    wheels: tuple[Wheel, Wheel] = (Wheel(), Wheel()),
+) -> int:
     """Run an arena and its firmware until a signal, or until standard input ends where ``with_parent``."""
     stop = threading.Event()
 
@@ -251,7 +264,7 @@ def serve(folder: Path, *, seed: int, fps: float, firmware: Literal["c", "python
     if with_parent:
         # End of file means that whoever started this world is gone, however it went.
         threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
-    world = ArenaWorld(folder, seed=seed, fps=fps, clock=MonotonicClock())
+    world = ArenaWorld(folder, seed=seed, fps=fps, clock=MonotonicClock(), wheels=wheels)
     motors = None
     try:
         motors = host_firmware.start(folder / PLANT, folder / MOTORS, prefer=firmware)

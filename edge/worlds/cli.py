@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.errors import UserError
 from edge.worlds.arena_world import serve
+from edge.worlds.wheels import Wheel, load_wheels
 
 _EXAMPLES = """examples:
   latentloop world --folder /tmp/arena
@@ -30,6 +31,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=int, default=0, help="of the start pose and all noise (default: %(default)s)")
     parser.add_argument("--fps", type=float, default=30.0, help="of the camera (default: %(default)s)")
     parser.add_argument("--firmware", choices=("c", "python"), default="c", help="which firmware (default: %(default)s)")
+    parser.add_argument("--wheels", type=Path, metavar="FILE", help="TOML of wheels with faults, to calibrate (default: perfect)")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     parser.set_defaults(run=_run)
 
@@ -37,11 +39,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(args: argparse.Namespace) -> int:
     if not 1.0 <= args.fps <= 120.0:
         raise UserError(f"--fps is {args.fps:g} and must lie between 1 and 120")
+    wheels = (Wheel(), Wheel()) if args.wheels is None else load_wheels(args.wheels)
     folder: Path = args.folder or Path(tempfile.mkdtemp(prefix="latentloop-world-"))
     # A UNIX socket's path may have 107 characters.
     if len(str(folder.absolute())) > 95:
         raise UserError(f"the folder {folder} has too long a path for sockets: choose one of at most 95 characters")
     try:
-        return serve(folder, seed=args.seed, fps=args.fps, firmware=args.firmware, with_parent=args.with_parent)
+        return serve(
+            folder, seed=args.seed, fps=args.fps, firmware=args.firmware, with_parent=args.with_parent, wheels=wheels
+        )
     except OSError as error:
         raise UserError(f"the world's folder {folder} cannot be used ({error.strerror}): choose a writable one") from None

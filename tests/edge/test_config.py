@@ -67,6 +67,14 @@ give_up_s = 20
 dwell_ticks = 3
 """
 
+LEFT = """
+[axes.left.forward]
+max_speed = 9
+[axes.left.backward]
+max_speed = 8
+[axes.left]
+"""
+
 MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("not TOML", "name = x", ("not valid TOML", "line 1")),
     ("empty", "", ("the top level", "needs the key 'name'", "add it")),
@@ -81,6 +89,10 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("unknown runtime", SMALLEST + '[engine]\nruntime = "trt"', ("engine.runtime", "onnxruntime, openvino, auto", "'trt'")),
     ("over the limit", SMALLEST + "[safety]\nspeed = 1.5", ("safety.speed", "allowed: 0 to 1", "1.5")),
     ("empty name", SMALLEST.replace('"rover"', '""', 1), ("name", "some text", "''")),
+    ("misspelt key of an axis", SMALLEST + LEFT + "revversed = true", ("[axes.left]", "did you mean 'reversed'?")),
+    ("half an axis", SMALLEST + "[axes.left.forward]\nmax_speed = 1", ("[axes.left] needs the key 'backward'",)),
+    ("a motor that never moves", SMALLEST + LEFT.replace("9", "0"), ("axes.left.forward.max_speed must be", "it is 0")),
+    ("an axis is a value", SMALLEST + "[axes]\nleft = 3", ("axes.left must be a table", "3")),
     ("table is a value", "engine = 3" + SMALLEST, ("engine", "must be a table", "3")),
 )
 
@@ -114,6 +126,11 @@ def test_a_small_file_has_the_defaults() -> None:
     assert not config.safety.hold_on_alarm
     with pytest.raises(AttributeError):
         config.safety.speed = 0.1  # type: ignore[misc]
+
+
+def test_an_axis_may_say_as_little_as_how_fast_it_is() -> None:
+    left = parse_config((SMALLEST + LEFT).encode(), "robot.toml").axes["left"]
+    assert (left.forward.max_speed, left.backward.gain, left.reversed, left.max_slew) == (9, 1.0, False, None)
 
 
 def test_a_full_file_sets_every_key(tmp_path: Path) -> None:

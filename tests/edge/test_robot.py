@@ -105,6 +105,10 @@ BAD = {
     "memory folder in the way": (no_folder_possible, "a-file/memory"),
     "port in use": (port_in_use, "in use"),
     "planner budget": (lambda f: GOOD + "[planner]\nbudget_ms = 200\n", "budget_ms"),
+    "axis of another robot": (
+        lambda f: GOOD + "[axes.lift.forward]\nmax_speed = 1\n[axes.lift.backward]\nmax_speed = 1\n",
+        "[axes.lift] is for no axis",
+    ),
     "no goal picture": (lambda f: GOOD.replace("world:goals", "nothing.png"), "nothing.png"),
 }
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -46,14 +46,23 @@ while True:
 """
 
 
+PAUSE_NS = 150 * MS
+"""A process that stands still for longer than this may lose its lease, or be taken for gone, and the motors stop."""
+ARMABLE = (FirmwareState.LINKED, FirmwareState.SAFE, FirmwareState.ACTIVE)
+
+WAKER = "import os, signal, sys, time; time.sleep(float(sys.argv[2])); os.kill(int(sys.argv[1]), signal.SIGCONT)"
+
+
 @contextmanager
-def looping(controller: SerialController, targets: tuple[float, float], engaged: bool = True) -> Iterator[None]:
-    """A control loop at 50 Hz."""
+def looping(controller: SerialController, targets: Sequence[float], engaged: bool = True) -> Iterator[list[int]]:
+    """A control loop at 50 Hz; yields when it had its turns, monotonic ns."""
     ending = threading.Event()
+    turns = [time.monotonic_ns()]
 
     def loop() -> None:
         while not ending.wait(0.02):
             now = time.monotonic_ns()
+            turns.append(now)
             controller.heartbeat(now + 1000 * MS, engaged)
             controller.send(targets, now + 1000 * MS)
 
@@ -61,10 +70,39 @@ def looping(controller: SerialController, targets: tuple[float, float], engaged:
     thread = threading.Thread(target=loop)
     thread.start()
     try:
-        yield
+        yield turns
     finally:
         ending.set()
         thread.join()
+
+
+def drive(controller: SerialController, plant: RecordingPlant, turns: list[int], speeds: tuple[int, int]) -> int:
+    """Arm, and wait until the motors turn at these speeds, mrad/s. Returns how often it was armed.
+
+    A machine that stands still for longer than a lease stops the motors for good, as it must. Only if the turns of the loop or
+    the packets of the firmware show such a pause is the attempt void, and another made; a stop without one is a failure.
+    """
+    for attempt in range(1, 6):
+        turn, packet = len(turns) - 1, len(plant.packets) - 1
+        refused = ""
+        try:
+            controller.arm()
+            until(
+                lambda: plant.newest.output_mrad_s == speeds or controller.telemetry().state is not FirmwareState.ACTIVE,
+                f"{speeds} mrad/s, or a stop",
+            )
+        except BridgeError as error:
+            refused = str(error)
+        reached = not refused and plant.newest.output_mrad_s == speeds
+        until(lambda: controller.telemetry().state in ARMABLE, "the link is back")
+        host = [*turns[turn:], time.monotonic_ns()]  # woken up, this thread may run before the loop does
+        firmware = [each.mono_ns for each in plant.packets[packet:]]
+        paused = max(after - before for times in (host, firmware) for before, after in pairwise(times))
+        if paused < PAUSE_NS:
+            assert reached, f"stopped ({refused or controller.stop_cause}), and nothing was paused"
+            return attempt
+        time.sleep(0.2)  # what was said during the pause is still being read
+    raise AssertionError(f"the machine was paused during all {attempt} attempts")
 
 
 @pytest.fixture
@@ -86,12 +124,10 @@ def test_connect_arm_move_disarm(controller: SerialController, plant: RecordingP
     assert seen.state is FirmwareState.LINKED
     assert seen.firmware == {"c": "latentloop-host 0.1 (C)", "python": "latentloop-host 0.1 (Python reference)"}[kind]
     plant.feedback = MotorFeedback((1500, -2500), (100, -200), (250, -30))
-    with looping(controller, (7.0, -99.0)):
+    with looping(controller, (7.0, -99.0)) as turns:
         time.sleep(0.1)
         assert plant.newest.output_mrad_s == (0, 0)
-        controller.arm()
-        assert controller.telemetry().state is FirmwareState.ACTIVE
-        until(lambda: plant.newest.output_mrad_s == (7_000, -20_000), "the targets, clamped")
+        drive(controller, plant, turns, (7_000, -20_000))  # clamped
         until(lambda: controller.last_ack_latency_ns is not None, "an acknowledged command")
         controller.disarm()
         plant.wait_for(State.LINKED)
@@ -104,6 +140,45 @@ def test_connect_arm_move_disarm(controller: SerialController, plant: RecordingP
     assert (seen.counts.crc_errors, controller.limited > 0) == (0, True)
     assert controller.clock_error_bound_ns is not None
     until(lambda: controller.device_counts is not None, "the device's counters")
+
+
+@pytest.mark.parametrize(("who", "ms"), [("host", 700), ("firmware", 700), ("firmware", 400)])
+def test_a_pause_while_driving_is_told_from_a_stop_without_one(
+    start: Starter, plant: RecordingPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, ms: int
+) -> None:
+    """Of this file's own ``drive``: what a busy machine does to the other tests, made by SIGSTOP. Longer than the lease of
+    500 ms, or than the 300 ms of silence after which a host takes the firmware for gone: both stop the motors for good."""
+    firmware = start()
+    controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
+    controller.connect()
+    pid = firmware.pid if who == "firmware" else os.getpid()
+    wakers: list[subprocess.Popen[bytes]] = []
+    targets = [0.0, 0.0]
+    arm = controller.arm
+
+    def arm_and_freeze() -> None:
+        arm()
+        if not wakers:
+            wakers.append(subprocess.Popen([sys.executable, "-c", WAKER, str(pid), str(ms / 1000)]))
+            os.kill(pid, signal.SIGSTOP)
+            targets[:] = 7.0, -99.0  # only now, so that nothing is reached before the pause
+
+    monkeypatch.setattr(controller, "arm", arm_and_freeze)
+    with looping(controller, targets) as turns:
+        assert drive(controller, plant, turns, (7_000, -20_000)) > 1
+        controller.disarm()
+        plant.wait_for(State.LINKED)
+    assert wakers[0].wait() == 0
+    controller.close()
+
+
+def test_a_stop_without_a_pause_fails_a_test(controller: SerialController, plant: RecordingPlant) -> None:
+    with looping(controller, (7.0, 7.0)) as turns:
+        spoiler = threading.Thread(target=lambda: plant.wait_for(State.ACTIVE) and controller.disarm())
+        spoiler.start()
+        with pytest.raises(AssertionError, match="nothing was paused"):
+            drive(controller, plant, turns, (1, 1))
+        spoiler.join()
 
 
 def test_the_ramp_obeys_the_acceleration_limit(host: subprocess.Popen[str], plant: RecordingPlant) -> None:
@@ -178,9 +253,8 @@ def test_noise_on_the_line_is_counted_and_harmless(
     controller: SerialController, plant: RecordingPlant, tmp_path: Path
 ) -> None:
     line = os.open(tmp_path / "port", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
-    with looping(controller, (5.0, 5.0)):
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+    with looping(controller, (5.0, 5.0)) as turns:
+        drive(controller, plant, turns, (5_000, 5_000))
         seen = len(plant.packets)
         for _ in range(20):
             os.write(line, b"AT+CGMI\r\n" + secrets.token_bytes(60) + b"\0" + secrets.token_bytes(30))
@@ -201,9 +275,8 @@ def test_a_flooded_line_does_not_hold_up_the_stop(
 
 
 def test_estop_and_its_release(controller: SerialController, plant: RecordingPlant) -> None:
-    with looping(controller, (5.0, 5.0)):
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+    with looping(controller, (5.0, 5.0)) as turns:
+        drive(controller, plant, turns, (5_000, 5_000))
         seen = len(plant.packets)
         controller.estop()
         plant.wait_for(State.ESTOP)
@@ -218,8 +291,7 @@ def test_estop_and_its_release(controller: SerialController, plant: RecordingPla
         assert (plant.newest.state, plant.newest.output_mrad_s) == (State.LINKED, (0, 0))
         with pytest.raises(BridgeError, match="no stop or fault"):
             controller.clear_estop()
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed again")
+        drive(controller, plant, turns, (5_000, 5_000))
 
 
 def test_a_restarted_firmware_is_found_again_and_stays_disarmed(
@@ -229,9 +301,8 @@ def test_a_restarted_firmware_is_found_again_and_stays_disarmed(
     controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
     controller.connect()
     try:
-        with looping(controller, (5.0, 5.0)):
-            controller.arm()
-            until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+        with looping(controller, (5.0, 5.0)) as turns:
+            drive(controller, plant, turns, (5_000, 5_000))
             first.close()
             until(lambda: controller.telemetry().state is FirmwareState.OFFLINE, "the loss is seen")
             assert controller.trouble
@@ -248,8 +319,7 @@ def test_a_restarted_firmware_is_found_again_and_stays_disarmed(
                 (State.LINKED, (0, 0)),
             }
             assert controller.telemetry().counts.dropped > 0
-            controller.arm()
-            until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed again")
+            drive(controller, plant, turns, (5_000, 5_000))
     finally:
         controller.close()
 
@@ -258,9 +328,8 @@ def test_a_frozen_firmware_is_offline_and_comes_back_disarmed(start: Starter, pl
     firmware = start()
     controller = SerialController(str(tmp_path / "port"), lease_s=0.5)
     controller.connect()
-    with looping(controller, (5.0, 5.0)):
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+    with looping(controller, (5.0, 5.0)) as turns:
+        drive(controller, plant, turns, (5_000, 5_000))
         os.kill(firmware.pid, signal.SIGSTOP)
         until(lambda: controller.telemetry().state is FirmwareState.OFFLINE, "the silence is noticed")
         os.kill(firmware.pid, signal.SIGCONT)
@@ -272,9 +341,8 @@ def test_a_frozen_firmware_is_offline_and_comes_back_disarmed(start: Starter, pl
 
 def test_the_lease_ends_with_the_loop(controller: SerialController, plant: RecordingPlant) -> None:
     """The host process lives on, only its loop has ended: no thread of the bridge may keep the motors alive."""
-    with looping(controller, (5.0, 5.0)):
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+    with looping(controller, (5.0, 5.0)) as turns:
+        drive(controller, plant, turns, (5_000, 5_000))
     plant.wait_for(State.SAFE)
     until(lambda: controller.stop_cause in ("lease_expired", "command_expired"), "the cause")
     assert plant.newest.output_mrad_s == (0, 0)
@@ -297,9 +365,8 @@ def test_arming_needs_a_live_loop(controller: SerialController) -> None:
 
 
 def test_closing_stops_the_motors(controller: SerialController, plant: RecordingPlant) -> None:
-    with looping(controller, (5.0, 5.0)):
-        controller.arm()
-        until(lambda: plant.newest.output_mrad_s == (5_000, 5_000), "full speed")
+    with looping(controller, (5.0, 5.0)) as turns:
+        drive(controller, plant, turns, (5_000, 5_000))
         controller.close()
         controller.close()
         plant.wait_for(State.LINKED)
