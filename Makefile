@@ -2,6 +2,7 @@
 #   make demo   the demo, with the packages of the device only
 #   make test   ruff, mypy and all tests
 #   make lock   choose the pinned versions anew
+#   make api-check   look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test lint lock check-aarch64 clean
+.PHONY: demo test lint lock api-check check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
@@ -23,6 +24,18 @@ test: lint
 lint: $(VENV)/.workstation
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# Python bindings only, without the gigabytes of libraries behind them; tests/edge/engines/tensorrt/test_api.py has stubs.
+API := $(VENV)/tensorrt-api
+API_OF = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(API)
+api-check: $(VENV)/.workstation
+	$(API_OF)/10.3.0 tensorrt-cu12-bindings==10.3.0
+	$(API_OF)/10.13.3.9 tensorrt-cu12-bindings==10.13.3.9
+	$(API_OF)/10.16.1.11 tensorrt-cu12-bindings==10.16.1.11
+	$(API_OF)/11.4.0.106 tensorrt-cu13-bindings==11.4.0.106
+	$(API_OF)/cuda-12.9 'cuda-bindings==12.9.*' cuda-pathfinder
+	$(API_OF)/cuda-13.2 'cuda-bindings==13.2.*' cuda-pathfinder
+	$(BIN)/python -m pytest tests/edge/engines/tensorrt/test_api.py
 
 # The versions of the lock file must exist as wheels for JetPack 6 (Python 3.10, glibc 2.35) and 7 (3.12, glibc 2.39).
 check-aarch64: $(VENV)/.uv

@@ -7,25 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge.errors import UserError
+from calibration.histogram import LEVELS, NOT_FINITE, CalibrationError, MagnitudeHistogram, Method
 
-BINS = 2048
-LEVELS = 127
-"""Symmetric int8: -127 to 127 for values, as the scale is amax / 127."""
-Method = Literal["max", "percentile", "mse"]
 NO_DATA = "there was no calibration data: give at least one batch"
-NOT_FINITE = "an activation is not a finite number: check the checkpoint and the pictures"
-
-
-class CalibrationError(UserError):
-    """The ranges cannot be measured or read; one sentence."""
+SMALLEST_FP16, LARGEST_FP16 = 2.0**-14, 65504.0
+"""The range in which FP16 has all its bits."""
 
 
 class ActivationRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,16 +31,19 @@ class ActivationRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def scale(self) -> float:
-        """Step of the symmetric int8 grid."""
-        return self.clip / LEVELS
+        """Step of the symmetric int8 grid; see :func:`fp16_exact`."""
+        return float(fp16_exact(np.array(self.clip / LEVELS)))
 
 
 class ScaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ranges by tensor name. method: how clip was chosen. made_from: for people, what was run."""
+    """Ranges by tensor name. method: how clip was chosen. made_from: for people, what was run. model, frames: sha256 of the
+    graph that was watched and of what it was shown; empty in tables of older bundles."""
 
     method: Method
     made_from: str
     tensors: dict[str, ActivationRange]
+    model: str = ""
+    frames: str = ""
 
     def to_json(self) -> bytes:
         """For people to read and correct, and for :meth:`load`."""
@@ -72,65 +68,22 @@ class ScaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return table
 
 
-class MagnitudeHistogram:
-    """Histogram of |x| over [0, limit). The limit doubles when a larger value comes, by adding up neighbouring bins, so
-    that memory stays fixed and nothing needs a second pass."""
-
-    def __init__(self) -> None:
-        self.counts: NDArray[np.int64] = np.zeros(BINS, dtype=np.int64)
-        self.limit = 0.0
-        self.low = np.inf
-        self.high = -np.inf
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Count values. Raises CalibrationError if one is not a finite number."""
-        low, high = float(values.min()), float(values.max())
-        if not np.isfinite(high - low):
-            raise CalibrationError(NOT_FINITE)
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        top = max(-self.low, self.high, 2.0**-40)
-        if self.limit == 0.0:
-            self.limit = top * 1.01
-        while top >= self.limit:
-            self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts[BINS // 2 :] = 0
-            self.limit *= 2.0
-        bins = np.minimum((np.abs(values).ravel() * (BINS / self.limit)).astype(np.int64), BINS - 1)
-        self.counts += np.bincount(bins, minlength=BINS)
-
-    def range(self, method: Method, percentile: float) -> ActivationRange:
-        """The range, with the clip that ``method`` chooses."""
-        amax = max(-self.low, self.high, 2.0**-40)
-        clip = amax
-        if method == "percentile":
-            reached = np.searchsorted(np.cumsum(self.counts), self.counts.sum() * percentile / 100.0)
-            clip = min(amax, (int(reached) + 1) * self.limit / BINS)
-        elif method == "mse":
-            clip = self._least_error_clip(amax)
-        return ActivationRange(self.low, self.high, float(clip), int(self.counts.sum()))
-
-    def _least_error_clip(self, amax: float) -> float:
-        """The share of amax in 0.5 .. 1.0 with the least mean squared rounding and clipping error."""
-        centres = (np.arange(BINS) + 0.5) * self.limit / BINS
-        clips = amax * np.linspace(0.5, 1.0, 26)
-        steps = clips[:, None] / LEVELS
-        rounded = np.minimum(np.rint(centres / steps), LEVELS) * steps
-        # Bins are finer than the steps only for a part of the range, so rounding error is taken as step^2 / 12.
-        clipped = np.where(centres > clips[:, None], (centres - rounded) ** 2, steps**2 / 12.0)
-        return float(clips[np.argmin(clipped @ self.counts)])
+def fp16_exact(scales: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """The nearest scales that FP16 has too, so that every dialect of a graph holds the same integers. Those outside of
+    FP16's range of full precision stay as they are."""
+    within = (scales >= SMALLEST_FP16) & (scales <= LARGEST_FP16)
+    near = np.minimum(scales, LARGEST_FP16).astype(np.float16)
+    return np.where(within, near, scales).astype(np.float32)
 
 
-def measure_ranges(
+def measure_histograms(
     model: bytes,
     tensors: Sequence[str],
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
-    made_from: str,
-    method: Method = "mse",
-    percentile: float = 99.99,
     progress: Callable[[int], None] = lambda done: None,
-) -> ScaleTable:
-    """Run an FP32 graph over ``batches`` (inputs by name) and choose the clip of each tensor.
+) -> dict[str, MagnitudeHistogram]:
+    """Run an FP32 graph over ``batches`` (inputs by name) and count the magnitudes in each tensor.
 
     model: ONNX bytes in which all of ``tensors`` are outputs. progress: called with the number of batches done.
     Blocks until the batches are used up. Raises CalibrationError.
@@ -142,7 +95,13 @@ def measure_ranges(
         progress(done)
     if tensors and not histograms[tensors[0]].counts.any():
         raise CalibrationError(NO_DATA)
-    return ScaleTable(method, made_from, {n: h.range(method, percentile) for n, h in histograms.items()})
+    return histograms
+
+
+def choose_ranges(histograms: Mapping[str, MagnitudeHistogram], method: Method, *, made_from: str) -> ScaleTable:
+    """A table by one of the methods; any number of them from the same histograms."""
+    tensors = {n: ActivationRange(h.low, h.high, h.clip(method), int(h.counts.sum())) for n, h in histograms.items()}
+    return ScaleTable(method, made_from, tensors)
 
 
 def measure_channels(
@@ -152,7 +111,7 @@ def measure_channels(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[np.float32]]:
-    """The largest magnitude in every channel (the last axis, D) of each tensor, float32 (D,). As measure_ranges else.
+    """The largest magnitude in every channel (the last axis, D) of each tensor, float32 (D,). As measure_histograms else.
     Raises CalibrationError."""
     peaks: dict[str, NDArray[np.float32]] = {}
     for done, seen in enumerate(_watch(model, tensors, batches), start=1):
@@ -165,6 +124,31 @@ def measure_channels(
     if len(peaks) < len(set(tensors)):
         raise CalibrationError(NO_DATA)
     return peaks
+
+
+def measure_rounding(
+    model: bytes,
+    table: ScaleTable,
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, NDArray[np.float64]]:
+    """What the scales of ``table`` do on average to every channel (the last axis, D) of its tensors: the mean before and the
+    mean after rounding, float64 (2, D). As measure_histograms else. Raises CalibrationError."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, int] = {}
+    for done, seen in enumerate(_watch(model, list(table.tensors), batches), start=1):
+        for name, values in seen.items():
+            rows = values.reshape(-1, values.shape[-1])
+            scale = np.float32(table.tensors[name].scale)
+            rounded = np.clip(np.rint(rows / scale), -LEVELS - 1, LEVELS) * scale
+            both = np.stack([rows.sum(axis=0, dtype=np.float64), rounded.sum(axis=0, dtype=np.float64)])
+            sums[name] = sums.get(name, 0.0) + both
+            counts[name] = counts.get(name, 0) + len(rows)
+        progress(done)
+    if len(sums) < len(table.tensors):
+        raise CalibrationError(NO_DATA)
+    return {name: both / counts[name] for name, both in sums.items()}
 
 
 def _watch(

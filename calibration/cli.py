@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from importlib.metadata import entry_points
 
 from calibration import alarms, camera, motors
+
+PLUGINS = "latentloop.calibrations"
+"""Entry points of this group add subcommands that need more than calibration may import: ``register(subparsers)``."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,3 +22,5 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     alarms.register(inner)
     camera.register(inner)
     motors.register(inner)
+    for entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
+        entry.load()(inner)

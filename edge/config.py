@@ -122,11 +122,14 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load."""
+    """threads: per engine. spinning: burn a core between calls for a little less latency. precision: what to load.
+    tensorrt: on an NVIDIA GPU, use its engines that passed their trial, and build in the background those that are
+    missing."""
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     spinning: bool = False
     precision: Literal["int8", "fp32"] = "int8"
+    tensorrt: bool = True
 
 
 class GoalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, Protocol
 
+from edge.jetson import find_jetson
 from edge.state_folder import state_folder
 
 Level = Literal["ok", "note", "problem"]
@@ -43,7 +44,6 @@ INTEGER_INSTRUCTIONS = {  # as the kernel names them: as people do
     "asimddp": "NEON dot product",
     "i8mm": "NEON matrix multiply",
 }
-JETPACK_OF_L4T = {35: 5, 36: 6, 38: 7, 39: 7}
 MB = 1 << 20
 _TIME_ERROR = 5  # what adjtimex(2) returns while nothing keeps the clock right
 
@@ -69,7 +69,7 @@ class Port(Protocol):
 
 def examine(root: Path = Path("/")) -> Iterator[Finding]:
     """Look at everything, one finding after the other; changes nothing. root: where the system's files lie."""
-    jetson = is_jetson(root)
+    jetson = find_jetson(root) is not None
     yield python(sys.version_info[:3])
     yield packages()
     yield from guarded("opencv", lambda: opencv_of_this_environment(jetson))
@@ -230,21 +230,15 @@ def memory(meminfo: str) -> Finding:
     return Finding("memory", "ok", found)
 
 
-def is_jetson(root: Path) -> bool:
-    model = read(root / "proc/device-tree/model")
-    return "Jetson" in model or "Orin" in model or (root / "etc/nv_tegra_release").exists()
-
-
 def jetson_release(root: Path) -> Finding:
-    if not is_jetson(root):
+    jetson = find_jetson(root)
+    if jetson is None:
         return Finding("jetson", "ok", "this is not a Jetson")
-    model = read(root / "proc/device-tree/model") or "Jetson of unknown model"
-    release = re.search(r"R(\d+) .*?REVISION: ([\d.]+)", read(root / "etc/nv_tegra_release"))
-    if release is None:
+    model = jetson.model or "Jetson of unknown model"
+    if not jetson.l4t:
         return Finding("jetson", "note", f"{model}, no /etc/nv_tegra_release", "in a container: mount it read-only")
-    jetpack = JETPACK_OF_L4T.get(int(release.group(1)))
-    found = f"{model}, L4T {release.group(1)}.{release.group(2)}, JetPack {jetpack or 'unknown'}"
-    if jetpack is None or jetpack < 6:
+    found = f"{model}, L4T {jetson.l4t}, JetPack {jetson.jetpack or 'unknown'}"
+    if jetson.jetpack is None or jetson.jetpack < 6:
         return Finding("jetson", "note", found, "latentloop is made for JetPack 6 and 7")
     return Finding("jetson", "ok", found)
 
@@ -349,16 +343,47 @@ def time_synchronised(state: int) -> Finding:
 # -- the command -------------------------------------------------------------------------------------------------
 
 
+_EXAMPLES = """examples:
+  latentloop doctor
+  latentloop doctor --acceptance rover --out report     on a Jetson or another NVIDIA GPU: everything it must show
+
+exit codes: 0 the demo can run here, or the bundle is accepted; 1 it cannot, or is not; 2 bad input
+"""
+
+
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the ``doctor`` command."""
     parser = subparsers.add_parser(
         "doctor",
         help="what this machine has, what is missing and what to do",
         description="Look at this machine and say what is missing; changes nothing.",
-        epilog="exit codes: 0 the demo can run here, 1 it cannot",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list of {check, level, found, remedy}")
-    parser.set_defaults(run=lambda args: report(list(examine()), as_json=args.json))
+    accept = parser.add_argument_group("acceptance")
+    accept.add_argument("--acceptance", metavar="BUNDLE", help="build its TensorRT engines, measure them and write a report")
+    accept.add_argument("--out", type=Path, default=Path("acceptance"), metavar="FOLDER", help="of it (default: %(default)s)")
+    accept.add_argument("--seconds", type=_seconds, default=5.0, help="to time each engine for (default: %(default)s)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.acceptance is None:
+        return report(list(examine()), as_json=args.json)
+    from edge.acceptance import command  # not at the top: the doctor also runs where packages are missing
+
+    return command.run(args.acceptance, args.out, seconds=args.seconds, as_json=args.json)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0 and up to 3600")
+    return value
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:

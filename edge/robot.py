@@ -22,6 +22,7 @@ from edge.config import ConfigError, RobotConfig, beside
 from edge.dashboard import Dashboard, Refused
 from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
+from edge.engines.tensorrt.background import build_in_background
 from edge.goals import Errands, GoalSource, NoGoals, PictureGoals
 from edge.intrinsics import Intrinsics
 from edge.loop import Loop, Stages
@@ -84,12 +85,15 @@ class Robot:
                 f"{period_ns / NS_PER_MS:g} ms long: choose a smaller budget"
             )
 
-        settings = EngineSettings(config.engine.threads, config.engine.spinning, config.engine.precision)
+        settings = EngineSettings(config.engine.threads, config.engine.spinning, config.engine.precision, config.engine.tensorrt)
         self.engines = {}
         for part in ("encoder", "predictor", "rollout"):
             engine = load_engine(bundle, part, settings)
             defer(engine.close)
             self.engines[part] = engine
+        self.building = build_in_background(bundle) if config.engine.tensorrt else None
+        if self.building is not None:
+            defer(self.building.close)
         intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 

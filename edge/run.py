@@ -166,7 +166,10 @@ class _Watcher:
             print(f"{event.kind:6} {event.detail}", flush=True)
         if tick.started_ns - self._said_ns >= 5 * NS_PER_S:
             self._said_ns = tick.started_ns
-            print(f"       {tick.state.value}: {tick.reason}{self._todo(tick)}; {self._report.tick_hz:.1f} ticks/s", flush=True)
+            print(
+                f"       {tick.state.value}: {tick.reason}{self._todo(tick)}; {self._report.tick_hz:.1f} ticks/s{self._building()}",
+                flush=True,
+            )
 
     def _todo(self, tick: Tick) -> str:
         """What the person must do before the robot moves again."""
@@ -174,6 +177,10 @@ class _Watcher:
             return ""
         served = self._robot is not None and self._robot.dashboard is not None
         return ": clear it and arm again on the page" if served else ": start again when it is mended"
+
+    def _building(self) -> str:
+        building = self._robot.building if self._robot is not None else None
+        return f"; {building.status}" if building is not None and building.status else ""
 
     def _arm(self, robot: Robot, keep: bool) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""

@@ -24,6 +24,8 @@ from edge.cameras.opening import open_camera
 from edge.cameras.source import parse_source
 from edge.clock import NS_PER_S, Clock, MonotonicClock
 from edge.dashboard import Dashboard
+from edge.engines import EngineSettings
+from edge.engines.tensorrt.background import build_in_background
 from edge.errors import UserError
 from edge.learn_normal import NormalLearner
 from edge.memory import Concepts, Memory
@@ -86,8 +88,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"bundle {bundle.manifest.name!r} is for a robot: watch takes a camera bundle, such as 'camera'")
     tell = _Teller(as_json=args.json)
     with contextlib.ExitStack() as stack:
-        perception = Perception(bundle, clock)
+        perception = Perception(bundle, clock, EngineSettings(tensorrt=True))
         stack.callback(perception.close)
+        building = build_in_background(bundle)
+        if building is not None:
+            stack.callback(building.close)
         camera = open_camera(args.source, clock=clock, speed=args.speed)
         stack.callback(camera.close)
         normal = None if args.learn else find_normal(args.calibration, source, bundle)

@@ -18,14 +18,17 @@ from edge.messages import Floats
 from export.compare import Comparison, compare
 from export.evidence import About, Evidence, GraphSize, growth, plan_costs
 from export.feeds import Plans, Progress, few_of_each, unwatched
-from export.gate import Failure, failures, judged, worst_layers
+from export.gate import Failure, failures, judged
 from export.labels import Labelled, anomaly_report
 from export.layers import layer_errors
 from export.lint.rules import lint
 from export.lint.target import TARGETS
 from export.quantize.pipeline import Quantized
+from export.quantize.sensitivity import damage_by_layer
 from export.sources.source import Feed
 
+NAMED = 5
+"""Layers that are blamed."""
 LAYERS_ON = 4
 """Inputs on which layers are compared and, below the gate, tried one by one."""
 
@@ -85,6 +88,8 @@ def accept(
     few = few_of_each(exact, pictures[:LAYERS_ON], actions[:LAYERS_ON], plans, seed)
     layers = {}
     for part, q in quantized.items():
+        if not q.table.tensors:  # dynamic scales: its layers have no names of their own
+            continue
         layers[str(part)] = layer_errors(q.fp32, onnx.load_from_string(q.model), few[part], progress)
     evidence = Evidence(
         about,
@@ -104,7 +109,8 @@ def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: 
     blame = {}
     for part, q in quantized.items():
         if any(failure.limit.part == part and failure.limit.section != "parity" for failure in accepted.failures):
-            blame[str(part)] = worst_layers(q.fp32, q.table, accepted.samples[part], progress=progress)
+            damage = damage_by_layer(part, q, accepted.samples[part], progress)
+            blame[str(part)] = [(each.layer, each.error) for each in damage[:NAMED]]
     return msgspec.structs.replace(accepted.evidence, blame=blame)
 
 

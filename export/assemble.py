@@ -40,7 +40,7 @@ def assemble(
     manifest = msgspec.structs.replace(manifest, graphs=Graphs(graph("encoder"), predictor, rollout))
     models = {f"{part}.onnx": q.model for part, q in quantized.items()} | {f"{p}.fp32.onnx": data for p, data in fp32.items()}
     contents = {name: _with_search(name, data, manifest) for name, data in models.items()}
-    contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items()}
+    contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items() if q.table.tensors}
     if evidence is not None:
         contents[FILE] = evidence.to_json()
     return write_bundle(out, manifest, contents)

@@ -12,6 +12,7 @@ from export.report import command as report
 _EXAMPLES = """examples:
   latentloop export lewm checkpoints/lewm-pusht --frames footage.mp4 --out bundles/pusht
   latentloop export dinov2 checkpoints/dinov2-small --frames yard.mp4 --out bundles/yard
+  latentloop export vjepa2 checkpoints/vjepa2-vitl-fpc64-256 --frames footage.mp4 --out bundles/vjepa2
   latentloop export onnx models/signature.toml --frames footage.mp4 --out bundles/mine
   latentloop export lint encoder.onnx --target jetpack6
   latentloop export verify bundles/pusht --frames footage.mp4

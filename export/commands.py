@@ -18,6 +18,7 @@ from export.report.command import write_page
 if TYPE_CHECKING:
     from export.sources.source import Source
 
+METHODS = ("mse", "percentile", "max")
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
 _LEWM_EXAMPLES = """examples:
@@ -121,8 +122,17 @@ def _add(
         action="store_false",
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
+    parser.add_argument(
+        "--method", choices=METHODS, default="mse", help="where INT8 scales clip (default: %(default)s; docs/export.md says why)"
+    )
+    parser.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
+    )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
     parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
+    parser.add_argument("--restart", action="store_true", help="do not go on from an interrupted export, begin anew")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
 
@@ -176,31 +186,47 @@ def _onnx(path: Path) -> Source:
 
 def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
+    from calibration.scale_cache import ScaleCache, cache_folder
+
     with needs_extra("export"):
         from export.footage import read_for
         from export.package import refuse_foreign
         from export.pipeline import export_bundle, sentence_of
+        from export.quantize.pipeline import Calibration
         from export.report.page import render
+        from export.stages import Stages, open_once
 
     refuse_foreign(args.out)
     progress = ProgressLine(sys.stderr.isatty())
     started = time.perf_counter()
-    progress.say("reading the checkpoint and writing the FP32 graphs")
-    source = open_source(args.path)
-    progress.say("reading the footage")
-    footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
-    read_s = time.perf_counter() - started
-    outcome = export_bundle(
-        source,
-        footage,
-        args.out,
-        keep_float=tuple(args.keep_float),
-        smoothing=args.smoothing,
-        with_fp32=args.fp32,
-        labels=args.labels,
-        say=progress.say,
-        progress=progress.count,
-    )
+    stages = Stages.beside(args.out)
+    if args.restart:
+        stages.forget()
+    elif stages.begun:
+        progress.say("going on from the unfinished export; --restart begins anew")
+    try:
+        progress.say("reading the checkpoint and writing the FP32 graphs")
+        source = open_once(stages, args.path, open_source)
+        progress.say("reading the footage")
+        footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
+        read_s = time.perf_counter() - started
+        outcome = export_bundle(
+            source,
+            footage,
+            args.out,
+            keep_float=tuple(args.keep_float),
+            how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
+            dynamic=args.dynamic,
+            with_fp32=args.fp32,
+            labels=args.labels,
+            stages=stages,
+            say=progress.say,
+            progress=progress.count,
+        )
+    except KeyboardInterrupt:
+        progress.clear()
+        print("interrupted: the same command goes on from what is done", file=sys.stderr)
+        raise
     progress.clear()
     page = args.out.with_name(f"{args.out.name}.html")
     write_page(page, render(outcome.evidence, outcome.bundle))

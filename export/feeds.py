@@ -69,19 +69,28 @@ def window_feed(latents: Floats, actions: Floats) -> Feed:
 
 
 def predictor_feeds(rng: np.random.Generator, predictor: Engine, latents: Floats, actions: Floats) -> Iterator[Feed]:
-    """Inputs of the predictor over its own rollouts: real windows first, then ever more of its own predictions, and
-    actions at their extremes once the recorded ones (E, T, A) are used up."""
-    context_length = predictor.inputs["context"].shape[1]
-    for episode in range(len(latents)):
-        window = latents[episode, :context_length]
-        commanded = actions[episode, :context_length].copy()
-        for step in range(context_length, 2 * latents.shape[1]):
+    """Inputs of the predictor. First every real window, as the runtime predicts one step ahead, every other one with its
+    newest action at an extreme. Then its own rollout from the first window: ever more of its own predictions, and actions
+    at their extremes once the recorded ones (E, T, A) are used up."""
+    context, axes = predictor.inputs["context"].shape[1], actions.shape[-1]
+    for seen, done in zip(latents, actions, strict=True):
+        for start in range(len(seen) - context + 1):
+            commanded = done[start : start + context].copy()
+            if start % 2:
+                commanded[-1] = np.sign(rng.uniform(-1, 1, axes))
+            yield window_feed(seen[start : start + context], commanded)
+        window, commanded = seen[:context], done[:context].copy()
+        for step in range(context, 2 * len(seen)):
             feed = window_feed(window, commanded)
             yield feed
             window = np.concatenate([window[1:], run(predictor, feed)])
-            recorded = step < actions.shape[1]
-            upcoming = actions[episode, step] if recorded else np.sign(rng.uniform(-1, 1, actions.shape[-1]))
+            upcoming = done[step] if step < len(done) else np.sign(rng.uniform(-1, 1, axes))
             commanded = np.concatenate([commanded[1:], upcoming[None]]).astype(np.float32)
+
+
+def predictor_steps(length: int, context: int) -> int:
+    """How many inputs predictor_feeds makes of a run of ``length`` frames."""
+    return (length - context + 1) + (2 * length - context)
 
 
 def rollout_feeds(

@@ -12,6 +12,7 @@ from edge.engines import EngineSettings, load_engine
 from edge.engines.engine import Engine
 from edge.errors import UserError
 from export.layers import without_rounding
+from export.quantize.linears import find_linears
 from export.quantize.pipeline import Quantized
 from export.sources.source import Source
 
@@ -44,8 +45,8 @@ def take_apart(bundle: Bundle, against: Bundle | None = None) -> Parts:
         fp32 = onnx.load(str(bundle.folder / twin)) if twin else without_rounding(onnx.load_from_string(model))
         scales = bundle.path(f"calibration/{part}.scales.json")
         table = ScaleTable.load(scales) if scales else ScaleTable("max", "unknown footage", {})
-        linears = load_engine(bundle, part).info.quantized_linears
-        quantized[part] = Quantized(model, table, linears, fp32)
+        chosen = tuple(linear for linear in find_linears(fp32) if linear.activation in table.tensors)
+        quantized[part] = Quantized(model, table, fp32, chosen, {})
     return Parts(exact, quantized, said)
 
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
-
-from calibration.activations import ScaleTable
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from export.feeds import run
-from export.quantize.linears import find_linears
-from export.quantize.qdq import write_qdq
-from export.sources.source import Feed
 
 
 @dataclass(frozen=True)
@@ -37,15 +29,16 @@ LIMITS = (
     Limit("encoder", "encoder", "relative_error", most=0.05),
     Limit("predictor", "predictor", "cosine", least=0.999),
     Limit("predictor", "predictor", "relative_error", most=0.05),
-    Limit("encoder", "end_to_end", "cosine", least=0.999),
-    Limit("encoder", "end_to_end", "relative_error", most=0.05),
+    Limit("predictor", "end_to_end", "cosine", least=0.999),
+    Limit("predictor", "end_to_end", "relative_error", most=0.05),
     Limit("predictor", "planner", "rank_correlation", least=0.99),
     Limit("predictor", "planner", "action_agreement", least=0.9),
-    Limit("encoder", "end_to_end", "rank_correlation", least=0.99),
+    Limit("predictor", "end_to_end", "rank_correlation", least=0.99),
     Limit("encoder", "anomaly", "auroc_loss", most=0.01),
 )
 """parity: the relative error of the FP32 graph against the original framework. The others: INT8 against FP32, part by part
-on the same inputs, and end_to_end, where the quantized encoder feeds the quantized predictor."""
+on the same inputs, and end_to_end, where the quantized encoder feeds the quantized predictor; that is the predictor's to mend,
+as the encoder has limits of its own."""
 
 
 class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -99,27 +92,3 @@ def _measured(report: Mapping[str, Any], limits: Sequence[Limit]) -> Iterator[tu
         value = report.get(limit.section, {}).get(limit.figure)
         if value is not None:
             yield limit, float(value)
-
-
-def worst_layers(
-    model: onnx.ModelProto,
-    table: ScaleTable,
-    feeds: Sequence[Feed],
-    count: int = 5,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[tuple[str, float]]:
-    """The layers that cost most: each Linear quantized alone, and the relative error of the output it makes.
-
-    model: the FP32 graph. table: scales for at least some of its Linears; the others are passed over. Blocks for about
-    0.1 s per layer and 10 MB of graph, and the runs. Returns (layer, error), worst first.
-    """
-    exact_engine = OnnxRuntimeEngine(model.SerializeToString(), "fp32")
-    exact = [run(exact_engine, feed) for feed in feeds]
-    linears = [linear for linear in find_linears(model) if linear.activation in table.tensors]
-    costs = []
-    for done, linear in enumerate(linears, start=1):
-        engine = OnnxRuntimeEngine(write_qdq(model, table, [linear]).SerializeToString(), linear.node)
-        errors = [np.linalg.norm(run(engine, feed) - a) / np.linalg.norm(a) for feed, a in zip(feeds, exact, strict=True)]
-        costs.append((linear.layer or linear.node, float(np.mean(errors))))
-        progress(done, len(linears))
-    return sorted(costs, key=lambda cost: -cost[1])[:count]

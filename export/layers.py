@@ -1,6 +1,6 @@
 """What every quantized Linear gives inside the INT8 graph, held against the same layer of the FP32 graph.
 
-Unlike a layer quantized alone (export.gate.worst_layers), it meets here the errors of all layers before it.
+Unlike a layer quantized alone (export.quantize.sensitivity), it meets here the errors of all layers before it.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def order_gelus(model: onnx.ModelProto) -> None:
 
 
 def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads, in place."""
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    """Remove initializers that no node reads, in place. Branches of an If count as readers."""
+    read = _read(graph) | {value.name for value in graph.output}
     for place in reversed(range(len(graph.initializer))):  # one by one: to keep some by extending would copy their weights
         if graph.initializer[place].name not in read:
             del graph.initializer[place]
@@ -107,6 +107,12 @@ def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.ParseFromString(model.SerializeToString())
     return copy
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    read = {name for node in graph.node for name in node.input}
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return read.union(*map(_read, inner))
 
 
 def strip_notes(model: onnx.ModelProto) -> None:

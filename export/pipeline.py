@@ -7,19 +7,22 @@ rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
-from export.acceptance import Say, accept, blamed
+from export.acceptance import Acceptance, Say, accept
 from export.assemble import NO_GRAPHS, assemble, own_version
+from export.compare import compare
 from export.evidence import About, Evidence
 from export.feeds import Progress, few_of_each, run, unwatched
 from export.footage import (
@@ -31,17 +34,22 @@ from export.footage import (
     verified_on,
 )
 from export.frames import Footage
-from export.gate import Failure
+from export.gate import Failure, failures
+from export.quantize.dynamic import quantize_dynamically
 from export.quantize.model import quantize_model
+from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
 from export.refinement import elites_of
 from export.remedy import advice, complaints, culprits
+from export.remembering import Remembering
+from export.restoring import restore_layers
 from export.sources.source import Feed, Source
+from export.stages import Stages
 
 CALIBRATION_SEED = 3
 CALIBRATION_PLANS = 12
 """Sets of plans; each is N plans of K steps in one call."""
-PARITY_ON = 4
-"""Inputs on which the FP32 graphs are held against the original framework."""
+TRIED_ON = 4
+"""Inputs on which the FP32 graphs are held against the original framework, and layers are tried one by one."""
 
 
 
@@ -72,69 +80,91 @@ def export_bundle(
     out: Path,
     *,
     keep_float: tuple[str, ...] = (),
-    smoothing: bool = True,
+    how: Calibration = SMOOTHED,
+    dynamic: bool = False,
     with_fp32: bool = False,
     labels: Path | None = None,
+    stages: Stages | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
-    smoothing: fold outlier channels behind norms into weights (export.quantize.smooth).
-    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. Blocks for minutes.
-    Raises UserError."""
+    how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
+    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those that an
+    interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
+    stages = Stages(None) if stages is None else stages
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
-    keep_float = (*source.keep_float, *keep_float)
-    actions = drawn_actions(source, footage.calibration, CALIBRATION_SEED)
     exact: dict[Part, Engine] = {
-        part: OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)") for part, graph in source.graphs.items()
+        part: Remembering(OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)"))
+        for part, graph in source.graphs.items()
     }
     plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
+    babbled = drawn_actions(source, footage.calibration, CALIBRATION_SEED)[:TRIED_ON]
+    few = few_of_each(exact, footage.calibration[:TRIED_ON], babbled, plans, CALIBRATION_SEED)
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        few = few_of_each(exact, footage.calibration[:PARITY_ON], actions[:PARITY_ON], plans, CALIBRATION_SEED)
-        report["parity"] = _parity(source, exact, few)
+        graphs = (graph.SerializeToString() for graph in source.graphs.values())
+        shown = (np.ascontiguousarray(x).data for feeds in few.values() for feed in feeds for x in feed.values())
+        report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
     watch.lap("parity")
 
-    quantized = quantize_model(
-        source.graphs,
-        footage.calibration,
-        actions,
-        seed=CALIBRATION_SEED,
-        plans=plans,
-        plan_count=CALIBRATION_PLANS,
-        made_from=footage.label,
-        keep_float=keep_float,
-        smoothing=smoothing,
-        say=say,
-        progress=progress,
-    )
+    def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:
+        return calibrate(source, footage, how, keep_float=keep_float, restored=restored, say=say, progress=progress)
+
+    quantized = quantize_dynamically(source.graphs, (*source.keep_float, *keep_float)) if dynamic else calibrated({})
+    if dynamic:
+        report["scales"] = "dynamic: for CPUs, TensorRT does not take it"
     watch.lap("calibration")
     say("verifying on footage that calibration has not seen")
-    accepted = accept(
-        exact,
-        quantized,
-        footage.verification,
-        drawn_actions(source, footage.verification, VERIFICATION_SEED),
-        seed=VERIFICATION_SEED,
-        plans=plans,
-        plan_count=VERIFICATION_PLANS,
-        commanded=not source.actions,
-        about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
-        verified_on=verified_on(footage),
-        already=report,
-        labelled=labelled,
-        say=say,
-        progress=progress,
-    )
+    seen, done = footage.verification, drawn_actions(source, footage.verification, VERIFICATION_SEED)
+
+    def accepting(graphs: Mapping[Part, Quantized]) -> Acceptance:
+        return accept(
+            exact,
+            graphs,
+            seen,
+            done,
+            seed=VERIFICATION_SEED,
+            plans=plans,
+            plan_count=VERIFICATION_PLANS,
+            commanded=not source.actions,
+            about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
+            verified_on=verified_on(footage),
+            already=report,
+            labelled=labelled,
+            say=say,
+            progress=progress,
+        )
+
+    loaded: dict[Part, tuple[bytes, Engine]] = {}
+
+    def engine(part: Part, model: bytes) -> Engine:
+        if part not in loaded or loaded[part][0] != model:
+            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
+        return loaded[part][1]
+
+    def failing(graphs: Mapping[Part, Quantized]) -> list[Failure]:
+        engines = {part: engine(part, q.model) for part, q in graphs.items()}
+        return failures(
+            compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=VERIFICATION_PLANS).report
+        )
+
+    accepted = accepting(quantized)
     watch.lap("verification")
+    if accepted.failures and not failures(report):
+        restored = restore_layers(quantized, few, accepted.failures, failing, calibrated, say, progress)
+        if restored.kept:
+            quantized = restored.graphs
+            report["kept_in_float"] = restored.kept
+            say("verifying once more, with these layers in float")
+            accepted = accepting(quantized)
+        watch.lap("restoring")
+        accepted = replace(accepted, evidence=msgspec.structs.replace(accepted.evidence, blame=restored.blame))
     if accepted.failures:
-        say("finding the layers to blame")
-        evidence = blamed(accepted, quantized, progress)
-        watch.lap("blame")
-        return Outcome(evidence, accepted.failures, None, watch.laps)
+        return Outcome(accepted.evidence, accepted.failures, None, watch.laps)
     manifest = Manifest(
         format=FORMAT,
         name=source.name,
@@ -153,8 +183,37 @@ def export_bundle(
         int8=accepted.evidence.figures,
     )
     bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    stages.forget()
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)
+
+
+def calibrate(
+    source: Source,
+    footage: Footage,
+    how: Calibration,
+    *,
+    keep_float: tuple[str, ...] = (),
+    restored: Mapping[Part, Collection[str]] = {},
+    say: Say = lambda line: None,
+    progress: Progress = unwatched,
+) -> dict[Part, Quantized]:
+    """Calibrated and quantized on the first half of the footage. keep_float: beside the layers that the source names.
+    restored: see quantize_model. Blocks for minutes, less where the cache has the tables. Raises CalibrationError."""
+    return quantize_model(
+        source.graphs,
+        footage.calibration,
+        drawn_actions(source, footage.calibration, CALIBRATION_SEED),
+        seed=CALIBRATION_SEED,
+        plans=babbling(source),
+        plan_count=CALIBRATION_PLANS,
+        made_from=footage.label,
+        keep_float=(*source.keep_float, *keep_float),
+        restored=restored,
+        how=how,
+        say=say,
+        progress=progress,
+    )
 
 
 def _parity(source: Source, exact: Mapping[Part, Engine], samples: Mapping[Part, list[Feed]]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from edge.planning.refinement import WORST, rank_weights
 from export.sources.source import SourceError
 
 _AFTER = "refine"
+_INPUTS = ("step_weights", "spread", "noise", "inertia")
 _OUTPUTS = ("refined", "next_spread", "best_cost")
 
 
@@ -94,3 +95,21 @@ def refining(rollout: bytes, elites: int) -> bytes:
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items())
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def without_refinement(rollout: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a bundle's rollout as it was before :func:`refining`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(rollout)
+    graph = copy.graph
+    added = (*_INPUTS, *_OUTPUTS)
+    for kept, whole in (
+        ([node for node in graph.node if not node.name.startswith(f"{_AFTER}.")], graph.node),
+        ([tensor for tensor in graph.initializer if not tensor.name.startswith(f"{_AFTER}.")], graph.initializer),
+        ([value for value in graph.input if value.name not in added], graph.input),
+        ([value for value in graph.output if value.name not in added], graph.output),
+    ):
+        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+        del whole[:]
+        whole.extend(copies)
+    return copy

@@ -34,8 +34,8 @@ class EngineInfo:
     """What really runs, as found out after loading, never as hoped for.
 
     runtime: for people, e.g. ``"onnxruntime 1.32.0 cpu"``. precision: ``"int8"`` only if every quantized Linear of the
-    graph runs as an integer GEMM, else ``"fp32"`` or ``"mixed"``. quantized_linears: Linears that carry Q/DQ in the
-    model file. integer_gemms: integer GEMMs counted in the optimised graph that the runtime executes.
+    graph runs as an integer GEMM, else ``"fp32"`` or ``"mixed"``. quantized_linears: Linears that are quantized
+    in the model file. integer_gemms: integer GEMMs counted in the optimised graph that the runtime executes.
     """
 
     runtime: str

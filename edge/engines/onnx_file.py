@@ -56,10 +56,12 @@ def nodes(model: bytes) -> list[Node]:
 
 
 def quantized_linears(model: bytes) -> int:
-    """How many MatMuls have both operands dequantized right before: the Linears that carry Q/DQ."""
+    """How many Linears are quantized: MatMuls with both operands dequantized right before, and MatMulIntegers, which graphs
+    with dynamic scales have from the beginning."""
     graph = nodes(model)
     dequantized = {node.outputs[0] for node in graph if node.op == "DequantizeLinear"}
-    return sum(node.op == "MatMul" and dequantized.issuperset(node.inputs) for node in graph)
+    static = sum(node.op == "MatMul" and dequantized.issuperset(node.inputs) for node in graph)
+    return static + sum(node.op == "MatMulInteger" for node in graph)
 
 
 def integer_gemms(model: bytes) -> int:
@@ -101,16 +103,21 @@ def _inside(model: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[i
 
 
 def _fields(model: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Field number and the span of its payload, one after the other. Raises OnnxFileError on broken wire format."""
+    return ((field, span) for field, _, span in walk(model, start, end))
+
+
+def walk(model: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Field number, wire type and the span of its payload, one after the other. Raises OnnxFileError on broken wire
+    format."""
     at = start
     while at < end:
-        key, at = _varint(model, at, end)
+        key, at = varint(model, at, end)
         wire = key & 7
         if wire == _VARINT:
             first = at
-            _, at = _varint(model, at, end)
+            _, at = varint(model, at, end)
         elif wire == _BYTES:
-            length, first = _varint(model, at, end)
+            length, first = varint(model, at, end)
             at = first + length
         elif wire in (_FIXED64, _FIXED32):
             first, at = at, at + (8 if wire == _FIXED64 else 4)
@@ -118,10 +125,11 @@ def _fields(model: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int
             raise OnnxFileError(f"it is no protobuf message (wire type {wire} at byte {at})")
         if at > end:
             raise OnnxFileError(f"it is cut off (a field at byte {first} is {at - end} bytes too long)")
-        yield key >> 3, (first, at)
+        yield key >> 3, wire, (first, at)
 
 
-def _varint(model: bytes, at: int, end: int) -> tuple[int, int]:
+def varint(model: bytes, at: int, end: int) -> tuple[int, int]:
+    """The unsigned number at a place, and the place after it. Raises OnnxFileError."""
     value = shift = 0
     while at < end and shift < 64:
         byte = model[at]

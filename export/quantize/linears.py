@@ -15,7 +15,7 @@ MIN_SIZE = 16
 @dataclass(frozen=True, slots=True)
 class Linear:
     """A MatMul on a constant weight. activation, weight: tensor names. weight is (K, N). layer: its name in the model,
-    known by its bias (tracing renames weights), empty without one."""
+    known by its bias (tracing renames weights), or by its weight where it has none."""
 
     node: str
     layer: str
@@ -42,7 +42,8 @@ def find_linears(model: onnx.ModelProto) -> list[Linear]:
         weight = constants.get(node.input[1])
         if weight is None or len(weight.dims) != 2 or min(weight.dims) < MIN_SIZE:
             continue
-        found.append(Linear(node.name, layers.get(node.output[0], ""), node.input[0], weight.name, *weight.dims))
+        layer = layers.get(node.output[0]) or weight.name.removesuffix("_transposed").removesuffix(".weight")
+        found.append(Linear(node.name, layer, node.input[0], weight.name, *weight.dims))
     return found
 
 

@@ -2,44 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 from numpy.typing import NDArray
 
-from calibration.activations import Method, ScaleTable, measure_ranges
-from export.quantize.linears import find_linears, with_outputs
+from calibration.activations import (
+    ScaleTable,
+    choose_ranges,
+    measure_channels,
+    measure_histograms,
+    measure_rounding,
+)
+from calibration.histogram import Method
+from calibration.scale_cache import Arrays, ScaleCache, digest
+from export.quantize.bias import corrected
+from export.quantize.linears import Linear, find_linears, with_outputs
 from export.quantize.qdq import write_qdq
-from export.quantize.smooth import Smoothed
+from export.quantize.smooth import Smoothed, fold, foldable
+
+Batches = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
+"""Starts the calibration inputs, by name, anew."""
+METHOD: Method = "mse"
+"""Measured on three models: docs/export.md."""
+CORRECTED_ON = 128
+"""Batches that the means for bias correction are taken over."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How scales are chosen. method: where a scale clips. smoothing: fold outlier channels behind norms into weights first.
+    correcting: fold what INT8 changes on average into biases. cache: where tables are kept and found, None for nowhere."""
+
+    method: Method = METHOD
+    smoothing: bool = False
+    correcting: bool = True
+    cache: ScaleCache | None = None
+
+
+PLAIN = Calibration()
+SMOOTHED = Calibration(smoothing=True)
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A master graph, the scales that are in it, and how many Linears carry them. fp32: the graph that they are scales
-    of. smoothed: what was folded into it before, None where nothing was tried."""
+    """A master graph and how it came about. table: the scales that are in it. linears: how many Linears carry them, which
+    are those in chosen. fp32: the graph that they are scales of. rounding: what they do on average, empty without bias
+    correction. smoothed: what was folded into the graph before, None where nothing was tried. file: the scale table in the
+    cache, None without one; reused: it was there before."""
 
     model: bytes
     table: ScaleTable
-    linears: int
     fp32: onnx.ModelProto
+    chosen: tuple[Linear, ...]
+    rounding: Arrays
     smoothed: Smoothed | None = None
+    file: Path | None = None
+    reused: bool = False
+
+    @property
+    def linears(self) -> int:
+        return len(self.chosen)
 
 
 def quantize(
     model: onnx.ModelProto,
-    batches: Iterable[Mapping[str, NDArray[Any]]],
+    batches: Batches,
+    how: Calibration = PLAIN,
     *,
     made_from: str,
+    frames: str = "",
     keep_float: Sequence[str] = (),
-    method: Method = "mse",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Quantized:
-    """FP32 graph and calibration inputs in, INT8 master graph out. keep_float: layers, by the end of their name in the
-    model, that stay as they are. Raises CalibrationError."""
-    linears = [linear for linear in find_linears(model) if not linear.layer.endswith(tuple(keep_float))]
-    watched = list(dict.fromkeys(linear.activation for linear in linears))
-    observed = with_outputs(model, watched).SerializeToString()
-    table = measure_ranges(observed, watched, batches, made_from=made_from, method=method, progress=progress)
-    return Quantized(write_qdq(model, table, linears).SerializeToString(), table, len(linears), model)
+    """FP32 graph and calibration inputs in, INT8 master graph out.
+
+    frames: sha256 of what the inputs are made of, for the cache. keep_float: layers, by the end of their name in the model,
+    that stay as they are. Blocks for as many runs over the inputs as ``how`` asks for. Raises CalibrationError.
+    """
+    def once(kind: str, key: str, measure: Callable[[], Arrays]) -> Arrays:
+        return how.cache.arrays(kind, key, frames, measure) if how.cache else measure()
+
+    key = digest([model.SerializeToString(deterministic=True), f"smoothing {how.smoothing}"])
+    smoothed = None
+    if how.smoothing:
+        norms = foldable(model)
+        watching = with_outputs(model, norms).SerializeToString()
+        peaks = once("channels", key, lambda: measure_channels(watching, norms, batches(), progress=progress)) if norms else {}
+        smoothed = fold(model, peaks)
+        model = smoothed.model
+    every = find_linears(model)
+    tensors = list(dict.fromkeys(linear.activation for linear in every))
+    observed = with_outputs(model, tensors).SerializeToString()
+
+    def measure() -> ScaleTable:
+        histograms = measure_histograms(observed, tensors, batches(), progress=progress)
+        return choose_ranges(histograms, how.method, made_from=made_from)
+
+    table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
+    rounding: Arrays = {}
+    if how.correcting and tensors:
+        few = islice(batches(), CORRECTED_ON)
+        rounding = once(f"{how.method}-means", key, lambda: measure_rounding(observed, table, few, progress=progress))
+    linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
+    return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
+
+
+def requantize(quantized: Quantized, keep_float: Collection[str]) -> Quantized:
+    """The same with more layers, by their whole name, in float."""
+    left = tuple(linear for linear in quantized.chosen if linear.layer not in keep_float)
+    return _written(replace(quantized, chosen=left))
+
+
+def _written(quantized: Quantized) -> Quantized:
+    used = {linear.activation: quantized.table.tensors[linear.activation] for linear in quantized.chosen}
+    graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)
+    if quantized.rounding:
+        graph = corrected(graph, quantized.fp32, quantized.chosen, quantized.rounding)
+    return replace(
+        quantized, model=graph.SerializeToString(), table=msgspec.structs.replace(quantized.table, tensors=used)
+    )
+

@@ -6,65 +6,89 @@ stored as int8. Only Linears; residual adds, norms, GELU, softmax and attention 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.activations import LEVELS, ScaleTable
+from calibration.activations import SMALLEST_FP16, ScaleTable, fp16_exact
+from calibration.histogram import LEVELS
 from edge.engines.onnx_file import ACTIVATION_ZERO_POINT
 from export.onnx_cleaning import drop_unused_constants
 from export.quantize.linears import Linear
 
-DEAD_CHANNEL_SCALE = 2.0**-14
-"""For channels of zeros: runtimes refuse a scale of 0, and FP16 flushes anything smaller than this."""
+Constant = Callable[[str, NDArray[np.generic]], str]
+"""Stores a constant in the graph under a name, once, and gives the name back."""
 
 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(K, N) float32 -> (K, N) int8 in [-127, 127] and one scale per column, float32 (N,)."""
-    scale = np.abs(weight).max(axis=0) / np.float32(LEVELS)
-    scale[scale < np.finfo(np.float32).tiny] = DEAD_CHANNEL_SCALE
+    """(K, N) float32 -> (K, N) int8 in [-127, 127] and one scale per column, float32 (N,), that FP16 has too and
+    that no kernel flushes to 0, so 2^-14 or more; which is the scale of a channel of zeros as well."""
+    scale = np.maximum(fp16_exact(np.abs(weight).max(axis=0) / np.float32(LEVELS)), np.float32(SMALLEST_FP16))
     return np.clip(np.rint(weight / scale), -LEVELS, LEVELS).astype(np.int8), scale
 
 
 def write_qdq(model: onnx.ModelProto, table: ScaleTable, linears: Sequence[Linear]) -> onnx.ModelProto:
     """A copy of an FP32 graph with ``linears`` quantized. The table has a scale for the activation of each."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    done: set[str] = set()
+
+    def rewrite(linear: Linear, node: onnx.NodeProto, constant: Constant) -> list[onnx.NodeProto]:
+        x, w = linear.activation, linear.weight
+        nodes = [] if x in done else activation_pair(x, table, constant)
+        if w not in done:
+            nodes.append(weight_dequantized(linear, numpy_helper.to_array(constants[w]), constant))
+        done.update((x, w))
+        return [*nodes, helper.make_node("MatMul", [f"{x}_dequantized", f"{w}_dequantized"], list(node.output), node.name)]
+
+    return rewritten(model, {linear.node: linear for linear in linears}, rewrite)
+
+
+def activation_pair(x: str, table: ScaleTable, constant: Constant) -> list[onnx.NodeProto]:
+    """Q and DQ of an activation, which give ``{x}_dequantized``."""
+    zero = constant(ACTIVATION_ZERO_POINT, np.array(0, np.int8))
+    scale = constant(f"{x}_scale", np.array(table.tensors[x].scale, np.float32))
+    integers = f"{x}_quantized"
+    return [
+        helper.make_node("QuantizeLinear", [x, scale, zero], [integers], f"{x}_q"),
+        helper.make_node("DequantizeLinear", [integers, scale, zero], [f"{x}_dequantized"], f"{x}_dq"),
+    ]
+
+
+def weight_dequantized(linear: Linear, weight: NDArray[np.float32], constant: Constant) -> onnx.NodeProto:
+    """DQ of a weight that is stored as int8, which gives ``{weight}_dequantized``."""
+    w = linear.weight
+    steps, scales = quantize_weight(weight)
+    named = [
+        constant(f"{w}_int8", steps),
+        constant(f"{w}_scale", scales),
+        constant(f"zero_points_{linear.n}", np.zeros(linear.n, np.int8)),
+    ]
+    return helper.make_node("DequantizeLinear", named, [f"{w}_dequantized"], f"{w}_dq", axis=1)
+
+
+def rewritten(
+    model: onnx.ModelProto,
+    chosen: Mapping[str, Linear],
+    rewrite: Callable[[Linear, onnx.NodeProto, Constant], list[onnx.NodeProto]],
+) -> onnx.ModelProto:
+    """A checked copy in which other nodes stand for the chosen ones. chosen: by name of their node."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    chosen = {linear.node: linear for linear in linears}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
     new: dict[str, onnx.TensorProto] = {}
-    done: set[str] = set()
-    nodes: list[onnx.NodeProto] = []
 
     def constant(name: str, value: NDArray[np.generic]) -> str:
-        new.setdefault(name, numpy_helper.from_array(value, name))
+        if name not in new:
+            new[name] = numpy_helper.from_array(value, name)
         return name
 
+    nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         linear = chosen.get(node.name)
-        if linear is not None:
-            zero = constant(ACTIVATION_ZERO_POINT, np.array(0, np.int8))
-            x, w = linear.activation, linear.weight
-            if x not in done:
-                scale = constant(f"{x}_scale", np.array(table.tensors[x].scale, np.float32))
-                integers, floats = f"{x}_quantized", f"{x}_dequantized"
-                nodes.append(helper.make_node("QuantizeLinear", [x, scale, zero], [integers], f"{x}_q"))
-                nodes.append(helper.make_node("DequantizeLinear", [integers, scale, zero], [floats], f"{x}_dq"))
-            if w not in done:
-                steps, scales = quantize_weight(numpy_helper.to_array(constants[w]))
-                named = [
-                    constant(f"{w}_int8", steps),
-                    constant(f"{w}_scale", scales),
-                    constant(f"zero_points_{linear.n}", np.zeros(linear.n, np.int8)),
-                ]
-                nodes.append(helper.make_node("DequantizeLinear", named, [f"{w}_dequantized"], f"{w}_dq", axis=1))
-            done |= {x, w}
-            node = helper.make_node("MatMul", [f"{x}_dequantized", f"{w}_dequantized"], list(node.output), node.name)
-        nodes.append(node)
+        nodes += [node] if linear is None else rewrite(linear, node, constant)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

@@ -7,18 +7,15 @@ the same function in FP32, and no channel is left so large that one scale for al
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.activations import measure_channels
 from export.onnx_cleaning import compacted, drop_unused_constants
-from export.quantize.linears import with_outputs
 
 ALPHA = 0.5
 """How much of the outliers the weights take over: 0 nothing, 1 all."""
@@ -48,23 +45,17 @@ class _Group:
     weights: dict[str, int]
 
 
-def smooth(
-    model: onnx.ModelProto,
-    batches: Iterable[Mapping[str, NDArray[Any]]],
-    *,
-    alpha: float = ALPHA,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Smoothed:
+def foldable(model: onnx.ModelProto) -> list[str]:
+    """The outputs of the norms that can be folded: what measure_channels must look at for :func:`fold`."""
+    return [norm.output[0] for group in _groups(model)[0] for norm in group.norms]
+
+
+def fold(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.float32]], *, alpha: float = ALPHA) -> Smoothed:
     """Fold s_j = max|x_j|^alpha / max|W_j|^(1 - alpha) into every norm that can take it; 1 where either maximum is 0.
 
-    batches: calibration inputs by name; not touched if there is nothing to fold. The graph has no control flow. Blocks
-    until they are used up. Raises CalibrationError.
+    peaks: the largest magnitude in every channel of each of :func:`foldable`. The graph has no control flow.
     """
     groups, left = _groups(model)
-    watched = [norm.output[0] for group in groups for norm in group.norms]
-    peaks: dict[str, NDArray[np.float32]] = {}
-    if watched:
-        peaks = measure_channels(with_outputs(model, watched).SerializeToString(), watched, batches, progress=progress)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     constants = {tensor.name: tensor for tensor in copy.graph.initializer}

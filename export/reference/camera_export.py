@@ -126,10 +126,13 @@ def export_camera(
     say("calibrating")
     flat = np.concatenate(pictures)
     quantized: dict[Part, Quantized] = {}
-    quantized["encoder"] = quantize(graphs["encoder"], ({"picture": p[None]} for p in flat), made_from=source)
+    quantized["encoder"] = quantize(graphs["encoder"], lambda: ({"picture": p[None]} for p in flat), made_from=source)
     encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
     latents = encode(encoder, np.stack(pictures))
-    feeds = (feed for feed, _ in windows(latents, spec.context))
+
+    def feeds() -> Iterator[Feed]:
+        return (feed for feed, _ in windows(latents, spec.context))
+
     quantized["predictor"] = quantize(graphs["predictor"], feeds, made_from=source)
 
     say("verifying on footage that was not trained on")

@@ -74,7 +74,7 @@ def gate(evidence: Evidence) -> str:
     if not evidence.gate:
         return ""
     rows = "".join(_gate_row(line) for line in evidence.gate)
-    titles = '<th>figure</th><th class="number">measured</th><th class="number">limit</th><th>room used</th><th></th>'
+    titles = '<th>figure</th><th class="number">measured</th><th class="number">limit</th><th>&ensp;room used</th><th></th>'
     note = "A bundle is written only if every line holds."
     return (
         f'<section><h2>Gate</h2><p class="hint">{note}</p><div class="wide"><table><tr>{titles}</tr>{rows}</table></div></section>'
@@ -196,7 +196,7 @@ def anomaly(evidence: Evidence) -> str:
 def percent(value: float) -> str:
     """Three figures at most, however small."""
     if value == 0.0 or not math.isfinite(value):
-        return f"{value:.0%}"
+        return "0 %" if value == 0.0 else str(value)
     share = 100.0 * value
     digits = max(0, min(4, 2 - math.floor(math.log10(abs(share)))))
     return f"{share:.{digits}f}".rstrip("0").rstrip(".") + " %" if digits else f"{share:.0f} %"
@@ -250,4 +250,4 @@ def _mark(good: bool, yes: str, no: str) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.4f}"
+    return f"{value:.5g}"

@@ -58,6 +58,7 @@ port = 0
 [engine]
 threads = 2
 spinning = true
+tensorrt = false
 precision = "fp32"
 [goals]
 source = "goals"

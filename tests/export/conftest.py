@@ -16,6 +16,13 @@ from export.reference.rover_model import Block, RoverModel, RoverModelSpec
 CANDIDATES, HORIZON = 8, 4
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scale tables of a test are its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "latentloop" / "scales"
+
+
 class Exported(NamedTuple):
     model: RoverModel
     bundle: Bundle

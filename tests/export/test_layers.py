@@ -10,7 +10,7 @@ from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export import layers
 from export.feeds import run
 from export.layers import layer_errors, without_rounding
-from export.quantize.pipeline import Quantized, quantize
+from export.quantize.pipeline import Calibration, Quantized, quantize
 from export.sources.onnx_pair import open_onnx_pair
 from tests.export.sources.pair import write_pair
 
@@ -18,7 +18,8 @@ FEEDS = [{"picture": p} for p in np.random.default_rng(2).integers(0, 256, (6, 1
 
 
 def quantized_encoder(folder, **kind) -> Quantized:
-    return quantize(open_onnx_pair(write_pair(folder, **kind)).graphs["encoder"], FEEDS, made_from="noise", method="max")
+    graph = open_onnx_pair(write_pair(folder, **kind)).graphs["encoder"]
+    return quantize(graph, lambda: FEEDS, Calibration("max"), made_from="noise")
 
 
 def test_the_ruined_layer_stands_first(tmp_path):

@@ -17,6 +17,7 @@ from export.footage import run_length
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
 from export.pipeline import export_bundle, sentence_of
+from export.quantize import sensitivity
 from export.sources.onnx_pair import open_onnx_pair
 from tests.export.sources.pair import write_pair, write_pictures
 
@@ -48,6 +49,13 @@ def test_an_ordinary_model_passes_and_all_its_gemms_are_integers(tmp_path, frame
     assert 0.0 < report["predictor"]["relative_error_at_1"] < 0.05 and "relative_error_at_3" in report["predictor"]
 
 
+@pytest.fixture
+def all_in_int8(monkeypatch):
+    """No layer may be kept in float, so that what INT8 ruins stays ruined."""
+    monkeypatch.setattr(sensitivity, "MOST_IN_FLOAT", 0.0)
+
+
+@pytest.mark.usefixtures("all_in_int8")
 def test_a_ruined_model_is_refused_and_the_old_bundle_stays(tmp_path, frames):
     assert export_pair(write_pair(tmp_path), frames, tmp_path / "bundle").bundle is not None
     before = load(tmp_path / "bundle").sha256
@@ -56,6 +64,27 @@ def test_a_ruined_model_is_refused_and_the_old_bundle_stays(tmp_path, frames):
     layer, error = outcome.blame["encoder"][0]
     assert layer.endswith("second") and error > 0.05 > 5 * outcome.blame["encoder"][1][1]
     assert "encoder cosine is 0." in sentence_of(outcome) and f"--keep-float {layer}" in sentence_of(outcome)
+
+
+def test_the_layer_that_ruins_a_model_is_found_and_kept_in_float(tmp_path, frames):
+    """And the predictor is calibrated anew on latents that are no longer ruined."""
+    outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle")
+    assert outcome.failures == []
+    report = load(tmp_path / "bundle").manifest.int8
+    ((layer, reason),) = report["kept_in_float"]["encoder"].items()
+    assert layer.endswith("second") and "encoder cosine is 0." in reason and report["kept_in_float"].keys() == {"encoder"}
+    assert report["linears_quantized"] == report["integer_gemms"] == {"encoder": 1, "predictor": 1}
+    named = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "named", keep_float=("second",))
+    for graph in ("encoder.onnx", "predictor.onnx"):
+        assert (tmp_path / "bundle" / graph).read_bytes() == (tmp_path / "named" / graph).read_bytes()
+    assert named.report["predictor"] == report["predictor"]
+
+
+def test_dynamic_scales_pass_without_a_table(tmp_path, frames):
+    outcome = export_pair(write_pair(tmp_path, robot=True), frames, tmp_path / "bundle", dynamic=True)
+    assert outcome.failures == [] and "dynamic" in outcome.report["scales"] and not (tmp_path / "bundle/calibration").exists()
+    assert outcome.report["integer_gemms"] == outcome.report["linears_quantized"] == {"encoder": 2, "predictor": 1, "rollout": 1}
+    assert outcome.report["lint"]["jetpack6"] and 0.0 < outcome.report["encoder"]["relative_error"] < 0.05
 
 
 def test_the_blamed_layer_in_float_passes(tmp_path, frames):
@@ -78,6 +107,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, frames):
     assert one is not None and other is not None and one.sha256 == other.sha256
 
 
+@pytest.mark.usefixtures("all_in_int8")
 def test_the_command_says_why_and_exits_with_1(tmp_path, frames, capsys):
     path = write_pair(tmp_path, outlier=OUTLIER)
     assert main(["export", "onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]) == 1

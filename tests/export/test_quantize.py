@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.activations import SMALLEST_FP16
 from edge.engines.onnx_file import ACTIVATION_ZERO_POINT, integer_gemms, with_unsigned_activations
 from export.quantize.linears import find_linears
 from export.quantize.pipeline import quantize
-from export.quantize.qdq import DEAD_CHANNEL_SCALE, quantize_weight
+from export.quantize.qdq import quantize_weight
 
 S, D = 6, 32  # tokens and width of the block below
 
@@ -68,7 +69,7 @@ def batch(seed: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def master() -> onnx.ModelProto:
-    return onnx.load_from_string(quantize(block(), [batch(i) for i in range(8)], made_from="a test").model)
+    return onnx.load_from_string(quantize(block(), lambda: [batch(i) for i in range(8)], made_from="a test").model)
 
 
 PLACEMENT = {
@@ -122,7 +123,7 @@ def test_activations_are_int8_with_a_zero_point_written_out_and_weights_are_stor
 
 
 def test_layers_that_are_named_stay_in_float():
-    kept = quantize(block(), [batch(0)], made_from="a test", keep_float=("down", "query"))
+    kept = quantize(block(), lambda: [batch(0)], made_from="a test", keep_float=("down", "query"))
     assert kept.linears == 4
     names = {linear.layer for linear in find_linears(onnx.load_from_string(kept.model))}
     assert names == {"down", "query"}  # those that still have a float weight
@@ -137,7 +138,7 @@ def test_weights_round_to_at_most_half_a_step_of_their_own_channel(weight):
     error = np.abs(steps * scale.astype(np.float64) - weight)
     normal = amax > 1e-30  # below that a float32 scale has no precision left
     assert (error[:, normal] <= 0.51 * scale[normal]).all()
-    assert (scale[amax == 0] == np.float32(DEAD_CHANNEL_SCALE)).all() and (scale > 0).all()
+    assert (scale[amax == 0] == np.float32(SMALLEST_FP16)).all() and (scale > 0).all()
 
 
 def run(model: bytes, feed: dict[str, np.ndarray], level: ort.GraphOptimizationLevel) -> np.ndarray:

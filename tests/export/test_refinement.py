@@ -14,7 +14,7 @@ from edge.planning import SamplingPlanner
 from edge.planning.refinement import refine, usable
 from export.lint.rules import lint
 from export.lint.target import TARGETS
-from export.refinement import ELITES, elites_of, refining
+from export.refinement import ELITES, elites_of, refining, without_refinement
 from export.sources.source import SourceError
 
 N, K, A = 40, 5, 2
@@ -105,6 +105,10 @@ def test_tensorrt_takes_every_operator_of_it(glide: bytes, target: str) -> None:
     added = onnx.load_from_string(refining(glide, ELITES))
     before = {str(finding) for finding in lint(onnx.load_from_string(glide), TARGETS[target])}
     assert {str(finding) for finding in lint(added, TARGETS[target])} == before
+
+
+def test_it_can_be_taken_out_again(glide: bytes) -> None:
+    assert without_refinement(onnx.load_from_string(refining(glide, ELITES))) == onnx.load_from_string(glide)
 
 
 def test_too_few_plans_are_refused(glide: bytes) -> None:

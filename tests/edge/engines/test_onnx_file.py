@@ -81,6 +81,15 @@ def test_an_unexpected_zero_point_is_refused(value):
         onnx_file.with_unsigned_activations(raw)
 
 
+def test_linears_with_dynamic_scales_count_as_quantized():
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z", "wz"], ["1"]),
+        helper.make_node("MatMul", ["x", "w"], ["2"]),
+    ]
+    assert onnx_file.quantized_linears(model_of(nodes, {}).SerializeToString()) == 1
+
+
 def test_only_matmuls_on_two_dequantized_tensors_count_as_quantized():
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "s"], ["x"]),

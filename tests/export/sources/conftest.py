@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+from export.reference.lewm_random import randomised
 from export.sources.lewm_model import LeWM, LeWMSpec
 
 CONFIG = {
@@ -29,25 +29,6 @@ CONFIG = {
     "projector": {"input_dim": 192, "output_dim": 192, "hidden_dim": 2048},
     "pred_proj": {"input_dim": 192, "output_dim": 192, "hidden_dim": 2048},
 }
-
-
-def randomised(spec: LeWMSpec) -> LeWM:
-    """Training starts some weights at zero and statistics at one; here they are drawn too."""
-    torch.manual_seed(0)
-    model = LeWM(spec).eval()
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 3 and "patch_embed" not in name:  # positions and the class token
-            nn.init.normal_(parameter, std=0.5)
-        elif parameter.ndim >= 2:
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-        elif name.endswith("bias"):
-            nn.init.normal_(parameter, std=0.1)
-        else:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    for name, buffer in model.named_buffers():
-        if "running" in name:
-            nn.init.uniform_(buffer, 0.5, 1.5)
-    return model
 
 
 @pytest.fixture(scope="session")

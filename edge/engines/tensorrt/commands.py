@@ -1,0 +1,170 @@
+"""The ``engines`` command: build, list and check the TensorRT engines of a bundle on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from edge.bundle import Bundle, load
+from edge.engines.engine import EngineError
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.tensorrt.builder import NORMAL, Effort
+from edge.engines.tensorrt.cache import PlanCache
+from edge.engines.tensorrt.choice import choose
+from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
+from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
+from edge.engines.tensorrt.record import Record, Verdict
+
+_EXAMPLES = """examples:
+  latentloop engines build bundles/mine
+  latentloop engines build rover --level 5           longer, and sometimes faster engines
+  latentloop engines build rover --dla 0             on the first DLA of a Jetson Orin besides
+  latentloop engines list rover --json
+  latentloop engines check rover
+
+A plan is used only if it passed a comparison with onnxruntime, and only if it was faster (docs/tensorrt.md).
+exit codes: 0 every part has an engine that passed, 1 one has none, 2 bad input or no TensorRT here
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the ``engines`` command."""
+    parser = subparsers.add_parser(
+        "engines",
+        help="build, list and check TensorRT engines on the device",
+        description="TensorRT engines of a bundle: built on the machine that runs them, compared with onnxruntime, cached.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = parser.add_subparsers(metavar="WHAT", required=True)
+    build = inner.add_parser("build", help="build what is not there yet, and try it against onnxruntime")
+    build.add_argument("--level", type=int, choices=range(6), default=NORMAL.level, help="of optimisation (default: %(default)s)")
+    build.add_argument(
+        "--workspace-mb", type=_megabytes, default=NORMAL.workspace_mb, help="memory that one layer may use (default: %(default)s)"
+    )
+    build.add_argument("--dla", type=int, choices=(0, 1), help="try this deep-learning accelerator besides (TensorRT 10)")
+    build.add_argument("--force", action="store_true", help="build again what is there, was refused or broke off")
+    build.set_defaults(run=_build)
+    check = inner.add_parser("check", help="compare the engines that are there with onnxruntime again")
+    check.set_defaults(run=_check)
+    for command in (build, check):
+        command.add_argument("bundle", metavar="BUNDLE", help="folder, or the name of one that ships with latentloop")
+    listing = inner.add_parser("list", help="what is there, and why something is not used")
+    listing.add_argument("bundle", metavar="BUNDLE", nargs="?", help="only those of this bundle, with the reasons")
+    listing.set_defaults(run=_list)
+    for command in (build, check, listing):
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _build(args: argparse.Namespace) -> int:
+    bundle, library = load(args.bundle), find_library()
+    progress = Progress(sys.stderr.isatty())
+    records = make_engines(
+        bundle,
+        library,
+        PlanCache(),
+        Effort(args.level, args.workspace_mb),
+        dla=args.dla,
+        force=args.force,
+        say=progress.say,
+        progress=progress.step,
+    )
+    progress.clear()
+    return _report(args, bundle, records, library)
+
+
+def _check(args: argparse.Namespace) -> int:
+    bundle, library, cache = load(args.bundle), find_library(), PlanCache()
+    progress = Progress(sys.stderr.isatty())
+    file = bundle.folder / bundle.graph("encoder").file
+    encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
+    found = []
+    for part in parts_of(bundle):
+        for record in choose(cache.records(), bundle, part, library.machine).usable:
+            progress.say(f"{part} as {record.recipe}: comparing")
+            try:
+                verdict = check_engine(bundle, record, library, cache.plan(record), encoder)
+            except EngineError as error:
+                verdict = Verdict(False, str(error))
+            found.append(msgspec.structs.replace(record, verdict=verdict))
+    return _report(args, bundle, found, library)
+
+
+def _list(args: argparse.Namespace) -> int:
+    records = PlanCache().records()
+    bundle = None if args.bundle is None else load(args.bundle)
+    try:
+        return _report(args, bundle, records, find_library())
+    except NoTensorRt as error:
+        if not args.json:
+            print(f"none can be used: {error}")
+        return _report(args, bundle, records, None)
+
+
+def _report(args: argparse.Namespace, bundle: Bundle | None, records: list[Record], library: Library | None) -> int:
+    """Print the records, of one bundle if it is given, with the reasons why they are not used; the exit code."""
+    if bundle is not None:
+        records = [record for record in records if record.bundle == bundle.manifest.name]
+    reasons: dict[str, str] = {}
+    without: list[str] = []
+    if bundle is not None and library is not None:
+        for part in parts_of(bundle):
+            choice = choose(records, bundle, part, library.machine)
+            reasons |= {record.key.digest(): reason for record, reason in choice.refused}
+            if not any(r.part == part and r.accepted and r.key.machine == library.machine for r in records):
+                without.append(part)
+    rows: list[dict[str, Any]] = [
+        {**msgspec.to_builtins(record), "precision": record.precision, "not_used": reasons.get(record.key.digest())}
+        for record in records
+    ]
+    if args.json:
+        print(json.dumps({"machine": msgspec.to_builtins(library.machine) if library else None, "engines": rows}, indent=1))
+    else:
+        for record in records:
+            print(f"{record.bundle:<12} {record.part:<10} {record.recipe:<14} {said(record)}")
+            if record.accepted and record.key.digest() in reasons:
+                print(f"{'':<38} > not used: {reasons[record.key.digest()]}")
+        if not records:
+            print("no engines were built yet")
+        if without:
+            print(f"without an accepted engine: {', '.join(without)}; onnxruntime runs them")
+    return 1 if without else 0
+
+
+class Progress:
+    """Lines on stderr; on a terminal one of them counts, elsewhere a line every few seconds tells how far it is."""
+
+    def __init__(self, terminal: bool, every_s: float = 5.0) -> None:
+        self._terminal, self._every_s = terminal, 0.1 if terminal else every_s
+        self._said = time.monotonic()
+
+    def say(self, sentence: str) -> None:
+        self.clear()
+        print(sentence, file=sys.stderr, flush=True)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        """See :data:`edge.engines.tensorrt.builder.Progress`."""
+        now = time.monotonic()
+        if now - self._said < self._every_s:
+            return
+        self._said = now
+        share = f"{done} of {total}" if total else str(done)
+        if self._terminal:
+            print(f"\r  {phase}: {share}\033[K", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"  {phase}: {share}", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _megabytes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1048576")
+    return int(text)

@@ -1,0 +1,67 @@
+"""One graph with a switch at every Linear, quantized or float, so that trying layers takes a run and not a new engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from calibration.activations import ScaleTable
+from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.messages import Floats
+from export.feeds import run
+from export.quantize.linears import Linear, find_linears
+from export.quantize.qdq import Constant, activation_pair, rewritten, weight_dequantized
+from export.sources.source import Feed
+
+SWITCHES = "switches"
+
+
+class SwitchedGraph:
+    """An FP32 graph of which any layers can run quantized. layers: their names, in graph order; a layer that a graph uses
+    in several places (a rollout does in every step) is one.
+
+    model: the FP32 graph. table: scales of its activations; Linears that it has none for stay in float for good.
+    """
+
+    def __init__(self, model: onnx.ModelProto, table: ScaleTable) -> None:
+        linears = [linear for linear in find_linears(model) if linear.activation in table.tensors]
+        self.layers = list(dict.fromkeys(linear.layer for linear in linears))
+        place = {layer: index for index, layer in enumerate(self.layers)}
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+
+        def rewrite(linear: Linear, node: onnx.NodeProto, constant: Constant) -> list[onnx.NodeProto]:
+            at = place[linear.layer]
+            index = constant(f"switch_{at}", np.array(at, np.int64))
+            switch, given = f"{node.name}_switched", f"{node.output[0]}_branch"
+            rounded = [f"{linear.activation}_dequantized", f"{linear.weight}_dequantized"]
+            quantized = [
+                *activation_pair(linear.activation, table, constant),
+                weight_dequantized(linear, numpy_helper.to_array(constants[linear.weight]), constant),
+                helper.make_node("MatMul", rounded, [given]),
+            ]
+            floating = [helper.make_node("MatMul", list(node.input), [given])]
+            result = helper.make_tensor_value_info(given, TensorProto.FLOAT, None)
+            branches = {
+                "then_branch": helper.make_graph(quantized, "quantized", [], [result]),
+                "else_branch": helper.make_graph(floating, "floating", [], [result]),
+            }
+            return [
+                helper.make_node("Gather", ["switched_on", index], [switch], switch),
+                helper.make_node("If", [switch], list(node.output), node.name, **branches),
+            ]
+
+        switched = onnx.ModelProto()
+        switched.CopyFrom(model)
+        switched.graph.input.append(helper.make_tensor_value_info(SWITCHES, TensorProto.FLOAT, [max(1, len(self.layers))]))
+        cast = helper.make_node("Cast", [SWITCHES], ["switched_on"], "switch_on", to=TensorProto.BOOL)
+        switched.graph.node.insert(0, cast)
+        switched = rewritten(switched, {linear.node: linear for linear in linears}, rewrite)
+        self._engine = OnnxRuntimeEngine(switched.SerializeToString(), "layers to try")
+
+    def run(self, feed: Feed, quantized: Collection[str]) -> Floats:
+        """The output with these layers quantized, all others in float."""
+        switches = np.array([layer in quantized for layer in self.layers] or [False], np.float32)
+        return run(self._engine, {**feed, SWITCHES: switches})
