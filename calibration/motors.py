@@ -102,7 +102,7 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     progress = terminal_line()
     with connected(config, args.port or beside(base, config.bridge.port), [a.name for a in actions]) as motors:
         firmware = motors.telemetry().firmware
-        chosen = args.axis or list(motors.axes)
+        chosen = list(dict.fromkeys(args.axis or motors.axes))
         person.permit(firmware, chosen)
         now = datetime.now(timezone.utc)
         measured = f"{now:%Y-%m-%d %H:%M} UTC, {firmware}, wheels off the ground"
@@ -116,7 +116,8 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     kept = write_axes(robot, {each.name: entry(each, measured) for each in found}, f"{now:%Y%m%dT%H%M%S}")
     if args.json:
         axes = {each.name: as_json(each) for each in found}
-        print(json.dumps({"measured": measured, "axes": axes, "file": str(robot), "kept": str(kept)}, indent=2))
+        files = {} if args.demo else {"file": str(robot), "kept": str(kept)}
+        print(json.dumps({"measured": measured, "axes": axes, **files}, indent=2))
         return 0
     for each in found:
         print(in_words(each))

@@ -54,8 +54,10 @@ def in_words(found: Found) -> str:
 def as_json(found: Found) -> dict[str, Any]:
     """Everything, SI units but for keys that name theirs."""
     response = found.response
+    config: dict[str, Any] = msgspec.to_builtins(found.config(""))
+    config.pop("measured")  # the same for all axes
     return {
-        **msgspec.to_builtins(found.config("")),
+        **config,
         "seen_by_a_person": found.forward is not None,
         "noise_mrad": 1e3 * found.noise_rad,
         "largest_command": found.commanded,

@@ -80,9 +80,8 @@ def driven(world: Path) -> tuple[str, bool]:
 
 def test_a_person_is_asked_and_the_file_is_written(world: Path, robot: Path) -> None:
     person, terminal = pty.openpty()
-    with subprocess.Popen(
-        command(str(robot), "--axis", "left", "--json"), stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    asked = command(str(robot), "--axis", "left", "--axis", "left", "--json")
+    with subprocess.Popen(asked, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         os.write(person, b"ARM\nwhat\nb\n")
         out, err = process.communicate(timeout=HANGS_S)
     os.close(person)

@@ -21,7 +21,7 @@ from firmware_bridge.handshake import shake_hands
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Arm, Lease, SetNow, State
 from firmware_bridge.plant import MotorFeedback
-from firmware_bridge.serial_controller import SerialController
+from firmware_bridge.serial_controller import AxisLimits, SerialController
 from firmware_bridge.serial_port import open_port
 from tests.firmware_bridge.conftest import Starter
 from tests.firmware_bridge.processes import RecordingPlant, until
@@ -247,6 +247,20 @@ def test_bytes_stuck_in_the_line_do_not_revive_motion(start: Starter, plant: Rec
     speeds = [p.output_mrad_s[0] for p in after if p.state is not State.ACTIVE]
     assert speeds == sorted(speeds, reverse=True) and speeds[-1] == 0
     assert plant.newest.state is State.SAFE
+
+
+def test_what_the_device_allows_and_when_it_measured(controller: SerialController, plant: RecordingPlant) -> None:
+    assert controller.limits == (AxisLimits(20.0, 400.0), AxisLimits(20.0, 400.0))
+    for place in range(1, 6):
+        before, bound = time.monotonic_ns(), controller.clock_error_bound_ns
+        assert bound is not None
+        plant.feedback = MotorFeedback((1000 * place, 0), (0, 0), (0, 0))
+        until(lambda: controller.telemetry().position == (place, 0), "the new angle")  # noqa: B023
+        seen = controller.telemetry()
+        assert before - bound < seen.measured_ns < seen.received_ns + bound + MS
+    controller.close()
+    with pytest.raises(BridgeError, match="not connected"):
+        controller.limits  # noqa: B018
 
 
 def test_noise_on_the_line_is_counted_and_harmless(
