@@ -57,7 +57,7 @@ $(VENV)/.device: pyproject.toml requirements.lock | $(BIN)/python
 	touch $@
 
 $(VENV)/.workstation: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) --editable '.[test,export,video]'
+	$(PIP) --editable '.[test,export,video,openvino]'
 	touch $(VENV)/.device $@
 
 $(VENV)/.uv: | $(BIN)/python
