@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         ("format = 1", "format = 2", "format cannot be"),
         ('model = "brown-conrady"', 'model = "fisheye"', "model cannot be 'fisheye'"),
         ("fx = 0.5", "fz = 0.5", r"\[uncertainty_px\] needs the key 'fx'|\[uncertainty_px\] has the unknown key 'fz'"),
-        ('"GOPR0032.jpg" = 0.51', '"GOPR0032.jpg" = "good"', r"views_px\[\.\.\.\] must be a number, not text"),
+        ('"GOPR0032.jpg" = 0.51', '"GOPR0032.jpg" = "good"', r"views_px\.GOPR0032\.jpg must be a number, not text"),
         ("fx = 560.227", "fx = = 560", "is not valid TOML"),
     ],
 )
