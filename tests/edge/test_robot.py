@@ -8,14 +8,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from edge.arming import arm_when_healthy
 from edge.bundle import load
+from edge.config import parse_config
 from edge.demo import World
+from edge.messages import Tick
+from edge.robot import Robot
 from edge.worlds.guide import ArenaGuide
 from tests.edge.test_intrinsics import GOPRO
 
@@ -136,6 +142,38 @@ def test_unwritable_memory_folder(arena: Path, tmp_path: Path) -> None:
     done = run(arena, GOOD + f'[memory]\nfolder = "{tmp_path}/memory"\n')
     assert done.returncode == 2
     assert "memory" in done.stderr
+
+
+REVERSED = """
+[axes.{name}]
+reversed = true
+[axes.{name}.forward]
+max_speed = 20
+[axes.{name}.backward]
+max_speed = 20
+"""
+
+
+def test_a_calibrated_axis_is_sent_the_other_way_round(arena: Path, tmp_path: Path) -> None:
+    """Wheels that are in order, said to be reversed: they must turn against what was decided."""
+    text = GOOD + f'[memory]\nfolder = "{tmp_path}/memory"\n' + "".join(REVERSED.format(name=n) for n in ("left", "right"))
+    ticks: list[Tick] = []
+    stop = threading.Event()
+
+    def observe(tick: Tick) -> None:
+        ticks.append(tick)
+        if len(ticks) >= 60:
+            stop.set()
+
+    with Robot(parse_config(text.encode(), "robot.toml"), arena, observers=(observe,)) as robot:
+        arming = threading.Thread(target=arm_when_healthy, args=(robot.supervisor, robot.clock, stop))
+        arming.start()
+        robot.run(stop)
+        arming.join()
+    told = np.array([tick.command.targets for tick in ticks if tick.command is not None])
+    turned = np.array([tick.telemetry.velocity for tick in ticks if tick.command is not None and tick.telemetry is not None])
+    assert len(told) > 10
+    assert float((told[:-1] * turned[1:]).sum()) < 0.0
 
 
 def test_the_robot_drives_and_remembers(arena: Path) -> None:
