@@ -107,7 +107,7 @@ def export_bundle(
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
         graphs = (graph.SerializeToString() for graph in source.graphs.values())
-        shown = (np.ascontiguousarray(x).data for feeds in few.values() for feed in feeds for x in feed.values())
+        shown = (x for feeds in few.values() for feed in feeds for x in feed.values())
         report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
     watch.lap("parity")
 

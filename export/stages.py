@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from calibration.scale_cache import digest
 from edge.bundle import Part
 from edge.errors import UserError
 from edge.messages import Floats
@@ -39,7 +42,7 @@ class Stages:
         """The stages of the bundle ``out``."""
         return cls(out.parent / f".{out.name}.unfinished")
 
-    def once(self, name: str, kind: Any, inputs: Iterable[bytes | memoryview | str], make: Callable[[], T]) -> T:
+    def once(self, name: str, kind: Any, inputs: Iterable[bytes | NDArray[np.generic] | str], make: Callable[[], T]) -> T:
         """What ``make`` returned when ``inputs`` were last given, or what it returns now. kind: the type of that, of what
         msgspec encodes and ONNX graphs. Raises UserError where it cannot be kept."""
         if self.folder is None:
@@ -67,16 +70,6 @@ class Stages:
         """Begin anew, or done."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def digest(inputs: Iterable[bytes | memoryview | str]) -> str:
-    """sha256 of all of it; where one ends and the next begins counts."""
-    whole = hashlib.sha256()
-    for each in inputs:
-        data = memoryview(each.encode() if isinstance(each, str) else each).cast("B")
-        whole.update(len(data).to_bytes(8, "little"))
-        whole.update(data)
-    return whole.hexdigest()
 
 
 def fingerprint(path: Path) -> Iterator[str]:

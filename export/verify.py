@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edge.engines.tensorrt.trial import spearman
 from edge.messages import Floats
 
 SAME_ACTION = 0.1
@@ -108,13 +109,6 @@ def plan_report(exact: Floats, quantized: Floats, firsts: Floats | None = None) 
         }
     )
     return report if firsts is None else report | action_report(firsts[state, best], firsts[state, picked])
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    """Spearman's rank correlation of two vectors without ties (costs are continuous)."""
-    differences = a.argsort().argsort() - b.argsort().argsort()
-    count = len(a)
-    return 1.0 - 6.0 * float(np.square(differences).sum()) / (count * (count * count - 1))
 
 
 def _rounded(report: dict[str, float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from edge.bundle import Action, LatentShape, Part, Picture, Timing
 from edge.messages import Floats
 from export.onnx_graphs import to_onnx
+from export.sources.deployment_file import read_deployment_file
 from export.sources.lewm_graphs import ActionScale, EncoderGraph, PredictorGraph, rollout_graph
 from export.sources.lewm_model import VIT_SIZES, LeWM, LeWMSpec
 from export.sources.source import Feed, Source, SourceError, check_actions
@@ -221,14 +222,7 @@ def read_config(path: Path) -> LeWMSpec:
 
 def read_deployment(path: Path) -> Deployment:
     """latentloop.toml, or what is assumed without one. Raises SourceError."""
-    if not path.exists():
-        return Deployment()
-    try:
-        found = msgspec.toml.decode(path.read_bytes(), type=Deployment)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
-    except msgspec.DecodeError as error:
-        raise SourceError(f"{path} is not valid: {error}; docs/export.md has an example") from None
+    found = read_deployment_file(path, Deployment)
     for key in ("step_s", "frameskip", "horizon", "candidates"):
         if not 0 < getattr(found, key) < math.inf:
             raise SourceError(f"{path} has {key} {getattr(found, key)} and it must be above 0: correct it")

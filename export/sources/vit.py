@@ -19,6 +19,7 @@ from torch import Tensor
 from edge.bundle import LatentShape, Part, Picture, Timing
 from edge.messages import Floats
 from export.onnx_graphs import to_onnx
+from export.sources.deployment_file import read_deployment_file
 from export.sources.source import Feed, Source, SourceError
 from export.sources.vit_block import IMAGENET_MEAN, IMAGENET_STD
 from export.sources.vit_graph import EncoderGraph
@@ -206,14 +207,7 @@ def read_preprocessor(path: Path) -> Preprocessor | None:
 
 def read_deployment(path: Path) -> Deployment:
     """latentloop.toml, or what is assumed without one. Raises SourceError."""
-    if not path.exists():
-        return Deployment()
-    try:
-        found = msgspec.toml.decode(path.read_bytes(), type=Deployment)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
-    except msgspec.DecodeError as error:
-        raise SourceError(f"{path} is not valid: {error}; docs/export.md has an example") from None
+    found = read_deployment_file(path, Deployment)
     if not 0 < found.step_s < math.inf:
         raise SourceError(f"{path} has step_s {found.step_s} and it must be above 0: correct it")
     return found

@@ -13,10 +13,10 @@ from torch import Tensor
 from edge.bundle import Action, LatentShape, Part, Timing
 from edge.messages import Floats
 from export.onnx_graphs import to_onnx
+from export.sources.deployment_file import read_deployment_file
 from export.sources.source import Feed, Source, SourceError, check_actions
 from export.sources.vjepa_ac_graphs import PLACES, Arm, Motion, PredictorGraph, RolloutGraph
 from export.sources.vjepa_ac_model import AXES, ActionPredictor
-from export.sources.vjepa_deployment import read_toml
 from export.sources.vjepa_graphs import EncoderGraph, layer_normed
 from export.sources.vjepa_model import Encoder
 from export.sources.vjepa_source import encoded, picture_of
@@ -48,7 +48,7 @@ class Acting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_acting(path: Path) -> Acting:
     """The file, or what is assumed without one. Raises SourceError."""
-    found = read_toml(path, Acting)
+    found = read_deployment_file(path, Acting)
     for key in ("step_s", "context", "horizon", "candidates", "size"):
         if not 0 < getattr(found, key) < math.inf:
             raise SourceError(f"{path} has {key} {getattr(found, key)} and it must be above 0: correct it")

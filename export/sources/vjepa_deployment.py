@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
+from export.sources.deployment_file import read_deployment_file
 from export.sources.source import SourceError
 from export.sources.vjepa_model import ClipSpec
 
 DEPLOYMENT = "latentloop.toml"
-Table = TypeVar("Table", bound=msgspec.Struct)
 
 
 class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,24 +34,12 @@ class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_watching(path: Path) -> Watching:
     """The file, or what is assumed without one. Raises SourceError."""
-    found = read_toml(path, Watching)
+    found = read_deployment_file(path, Watching)
     if not 0 < found.step_s < math.inf:
         raise SourceError(f"{path} has step_s {found.step_s} and it must be above 0: correct it")
     if found.frames < 1 or found.context < 0 or (found.size is not None and found.size < 1):
         raise SourceError(f"{path} has frames {found.frames}, context {found.context} and size {found.size}: none may be below 1")
     return found
-
-
-def read_toml(path: Path, kind: type[Table]) -> Table:
-    """The file as ``kind``, or its defaults if there is no file. Raises SourceError."""
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return kind()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
-    except msgspec.DecodeError as error:
-        raise SourceError(f"{path} is not valid: {error}; docs/export.md has an example") from None
 
 
 def clip_of(path: Path, size: int, patch: int, tubelet: int, frames: int, *, own_tokenizer: bool = False) -> ClipSpec:

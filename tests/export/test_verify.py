@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge.engines.tensorrt.trial import spearman
 from export.verify import (
     action_report,
     auroc,
@@ -13,7 +14,6 @@ from export.verify import (
     plan_report,
     rollout_report,
     share_of_variance,
-    spearman,
     step_distances,
     step_errors,
 )
