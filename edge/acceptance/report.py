@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge.engines.tensorrt.record import Distance, Record
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Distance
 
 Outcome = Literal["passed", "failed", "not run"]
 

@@ -16,14 +16,15 @@ from edge.acceptance.sensors import Watched
 from edge.bundle import Bundle, Part
 from edge.engines import onnx_file
 from edge.engines.engine import Engine, EngineError
+from edge.engines.feeds import feeds_for
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import exact_engine, usual_engine
 from edge.engines.tensorrt.builder import Effort, Progress
 from edge.engines.tensorrt.cache import PlanCache
-from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
-from edge.engines.tensorrt.making import exact_engine, load_plan, make_engines, parts_of
+from edge.engines.tensorrt.making import load_plan, make_engines, parts_of
 from edge.engines.tensorrt.record import Record
-from edge.engines.tensorrt.trial import Feed, distance, latencies, outputs
+from edge.engines.trial import Feed, distance, latencies, outputs
 from edge.jetson import find_jetson
 
 Say = Callable[[str], None]
@@ -41,7 +42,7 @@ def accept(
     """Run everything. seconds: how long each engine is timed. Blocks for so long per engine, and for the builds. Raises
     EngineError where the bundle cannot be run at all."""
     parts = parts_of(bundle)
-    references = {part: _reference(bundle, part) for part in parts}
+    references = {part: usual_engine(bundle, part) for part in parts}
     encoder = references["encoder"]
     feeds = {}
     cpu = []
@@ -75,11 +76,6 @@ def accept(
         gpu=gpu,
         gpu_not_run=not_run,
     )
-
-
-def _reference(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
-    path = bundle.folder / bundle.graph(part).file
-    return OnnxRuntimeEngine(path.read_bytes(), f"{part} of {bundle.manifest.name}")
 
 
 def _cpu_part(

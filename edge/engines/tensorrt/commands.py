@@ -12,13 +12,14 @@ import msgspec
 
 from edge.bundle import Bundle, load
 from edge.engines.engine import EngineError
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import usual_engine
 from edge.engines.tensorrt.builder import NORMAL, Effort
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.choice import choose
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
 from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
-from edge.engines.tensorrt.record import Record, Verdict
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Verdict
 
 _EXAMPLES = """examples:
   latentloop engines build bundles/mine
@@ -81,8 +82,7 @@ def _build(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     bundle, library, cache = load(args.bundle), find_library(), PlanCache()
     progress = Progress(sys.stderr.isatty())
-    file = bundle.folder / bundle.graph("encoder").file
-    encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
+    encoder = usual_engine(bundle, "encoder")
     found = []
     for part in parts_of(bundle):
         for record in choose(cache.records(), bundle, part, library.machine).usable:

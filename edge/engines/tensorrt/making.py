@@ -12,17 +12,18 @@ import msgspec
 from edge.bundle import Bundle, Part, signatures
 from edge.engines import onnx_file
 from edge.engines.engine import EngineError, EngineInfo
+from edge.engines.feeds import feeds_for
 from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import exact_engine, usual_engine
 from edge.engines.tensorrt.builder import NORMAL, Effort, Progress, build_plan
 from edge.engines.tensorrt.cache import PlanCache
-from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.layers import Layers, count_layers
 from edge.engines.tensorrt.library import Library, Machine
 from edge.engines.tensorrt.recipe import Recipe, recipes
-from edge.engines.tensorrt.record import Key, Record, Verdict
+from edge.engines.tensorrt.record import Key, Record
 from edge.engines.tensorrt.tensorrt_engine import TensorRtEngine
-from edge.engines.tensorrt.trial import judge
+from edge.engines.trial import Verdict, judge
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,7 @@ def make_engines(
                 continue
             say(f"{label}: building")
             if encoder is None:
-                file = bundle.folder / bundle.graph("encoder").file
-                encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
+                encoder = usual_engine(bundle, "encoder")
             record = _make(bundle, candidate, library, cache, effort, encoder, progress)
             found.append(record)
             say(f"{label}: {said(record)}")
@@ -180,21 +180,12 @@ def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers | None
 def check_engine(bundle: Bundle, record: Record, library: Library, plan: bytes, encoder: OnnxRuntimeEngine) -> Verdict:
     """Hold a plan against onnxruntime: against float arithmetic for what is right, and beside the INT8 that would run
     otherwise for what is usual. encoder: the bundle's, for inputs. Raises EngineError."""
-    path = bundle.folder / bundle.graph(record.part).file
-    exact, reference = exact_engine(bundle, record.part), OnnxRuntimeEngine(path.read_bytes(), str(path))
+    exact, reference = exact_engine(bundle, record.part), usual_engine(bundle, record.part)
     engine = load_plan(record, library, plan)
     try:
         return judge(exact, reference, engine, feeds_for(bundle, record.part, encoder))
     finally:
         engine.close()
-
-
-def exact_engine(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
-    """Float arithmetic: the FP32 graph, or where the bundle carries none the INT8 graph with its activations left in
-    float. Raises EngineError."""
-    graph = bundle.graph(part)
-    path = bundle.folder / (graph.fp32 or graph.file)
-    return OnnxRuntimeEngine(path.read_bytes(), str(path), integers=False)
 
 
 def load_plan(record: Record, library: Library, plan: bytes) -> TensorRtEngine:

@@ -16,7 +16,8 @@ from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.commands import Progress
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates
-from edge.engines.tensorrt.record import Distance, Record, Verdict
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Distance, Verdict
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
 THOR = Machine("10.16.1", "Thor", "11.0")

@@ -12,7 +12,7 @@ import numpy as np
 from edge.bundle import Bundle, Part, signatures
 from edge.engines.engine import Array
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.tensorrt.trial import Feed, outputs
+from edge.engines.trial import Feed, outputs
 from edge.messages import Floats, Pixels
 
 COUNT = 8

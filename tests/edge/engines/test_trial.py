@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from edge.bundle import Bundle, Part, load
+from edge.engines.feeds import feeds_for, pictures
 from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.tensorrt.feeds import feeds_for, pictures
-from edge.engines.tensorrt.record import Distance, Verdict
-from edge.engines.tensorrt.trial import cosine, excesses, judge, latencies, outputs, relative_error, spearman
+from edge.engines.trial import Distance, Verdict, cosine, excesses, judge, latencies, outputs, relative_error, spearman
 
 BUNDLES: tuple[tuple[str, Part], ...] = (
     ("camera", "encoder"),

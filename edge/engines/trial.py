@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.engine import Array, Engine, write_input
-from edge.engines.tensorrt.record import Distance, Verdict
 
 Feed = Mapping[str, Array]
 MIN_COSINE = 0.999
@@ -27,6 +27,28 @@ SLACK = 1.5
 
 PICKED = ("refined", "next_spread")
 """What a rollout makes of the best plans. Two of nearly equal cost may change places, so it is the costs that count."""
+
+
+class Distance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an engine is from float arithmetic, means over all inputs. rank_correlation: of a rollout's plans."""
+
+    cosine: float
+    relative_error: float
+    rank_correlation: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a trial. reason: why the engine was refused, empty if it was not. distance: of the engine. reference: of
+    onnxruntime as it would run otherwise. milliseconds: of one call, the median; reference_milliseconds: of onnxruntime,
+    taking turns with it. samples: inputs compared."""
+
+    accepted: bool
+    reason: str = ""
+    distance: Distance | None = None
+    reference: Distance | None = None
+    milliseconds: float | None = None
+    reference_milliseconds: float | None = None
+    samples: int = 0
 
 
 def judge(
