@@ -131,6 +131,12 @@ def _add(
         help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
     )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
+    parser.add_argument(
+        "--no-samples",
+        dest="samples",
+        action="store_false",
+        help="leave out the few pictures of the footage that the device tries its engines on",
+    )
     parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
     parser.add_argument("--restart", action="store_true", help="do not go on from an interrupted export, begin anew")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
@@ -218,6 +224,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
             how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
             dynamic=args.dynamic,
             with_fp32=args.fp32,
+            with_samples=args.samples,
             labels=args.labels,
             stages=stages,
             say=progress.say,

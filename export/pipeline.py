@@ -42,6 +42,7 @@ from export.refinement import elites_of
 from export.remedy import advice, complaints, culprits
 from export.remembering import Remembering
 from export.restoring import restore_layers
+from export.sampling import samples_of
 from export.sources.source import Feed, Source
 from export.stages import Stages
 
@@ -83,6 +84,7 @@ def export_bundle(
     how: Calibration = SMOOTHED,
     dynamic: bool = False,
     with_fp32: bool = False,
+    with_samples: bool = True,
     labels: Path | None = None,
     stages: Stages | None = None,
     say: Say = lambda line: None,
@@ -90,7 +92,8 @@ def export_bundle(
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
-    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those that an
+    with_fp32: put the graphs from before quantization in as well. with_samples: and some of the pictures, for the device to try
+    engines on. labels: a file of export.labels. stages: those that an
     interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
     stages = Stages(None) if stages is None else stages
     watch = _Stopwatch()
@@ -182,7 +185,8 @@ def export_bundle(
         files={},
         int8=accepted.evidence.figures,
     )
-    bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    samples = samples_of(manifest, seen, accepted.compared.exact_latents) if with_samples else None
+    bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence, samples=samples)
     stages.forget()
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)

@@ -24,8 +24,9 @@ from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
 from edge.engines.tensorrt.making import load_plan, make_engines, parts_of
 from edge.engines.tensorrt.record import Record
-from edge.engines.trial import Feed, distance, latencies, outputs
+from edge.engines.trial import Distance, Feeds, distance, excesses, latencies, outputs
 from edge.jetson import find_jetson
+from edge.samples import read_samples
 
 Say = Callable[[str], None]
 
@@ -51,6 +52,7 @@ def accept(
         feeds[part] = feeds_for(bundle, part, encoder)
         cpu.append(_cpu_part(part, references[part], exact_engine(bundle, part), feeds[part], seconds))
     checks = [_integer_check(each) for each in cpu]
+    checks += latents_check(bundle, encoder)
     gpu: list[GpuEngine] = []
     not_run = ""
     facts = machine_facts()
@@ -79,7 +81,7 @@ def accept(
 
 
 def _cpu_part(
-    part: Part, engine: OnnxRuntimeEngine, exact: OnnxRuntimeEngine, feeds: list[Feed], seconds: float
+    part: Part, engine: OnnxRuntimeEngine, exact: OnnxRuntimeEngine, feeds: Feeds, seconds: float
 ) -> CpuPart:
     found = [outputs(engine, feed) for feed in feeds]
     digest = hashlib.sha256()
@@ -94,6 +96,7 @@ def _cpu_part(
         quantized_linears=engine.info.quantized_linears,
         integer_gemms=engine.info.integer_gemms,
         samples=len(feeds),
+        made_of=feeds.made_of,
         distance=distance([outputs(exact, feed) for feed in feeds], found),
         output_sha256=digest.hexdigest(),
         outputs={
@@ -123,7 +126,7 @@ def timed(engine: Engine, seconds: float) -> Timing:
     )
 
 
-def _gpu_engine(record: Record, library: Library, feeds: list[Feed], seconds: float) -> GpuEngine:
+def _gpu_engine(record: Record, library: Library, feeds: Feeds, seconds: float) -> GpuEngine:
     if not record.accepted:
         return GpuEngine(record, None, False)
     try:
@@ -131,7 +134,7 @@ def _gpu_engine(record: Record, library: Library, feeds: list[Feed], seconds: fl
     except EngineError:
         return GpuEngine(record, None, False)  # which the checks then lack
     try:
-        outputs(engine, feeds[0])
+        outputs(engine, feeds.inputs[0])
         return GpuEngine(record, timed(engine, seconds), engine.has_graph)
     finally:
         engine.close()
@@ -144,6 +147,22 @@ def _integer_check(part: CpuPart) -> Check:
     integers = part.integer_gemms == part.quantized_linears
     found = f"{part.integer_gemms} of {part.quantized_linears} quantized Linears run as integer products"
     return Check(f"{part.part} on the CPU: integer products", "passed" if integers else "failed", found)
+
+
+def latents_check(bundle: Bundle, encoder: OnnxRuntimeEngine) -> Iterator[Check]:
+    """The encoder on this machine against what it made of the bundle's samples before quantization, on the one that exported
+    it; nothing without samples. It may be as far off as the export measured, and the slack of a trial more."""
+    samples = read_samples(bundle)
+    if samples is None:
+        return
+    steps, latents = samples.steps()
+    wanted = [{"latent": each[None]} for each in latents]
+    own = distance(wanted, [outputs(encoder, {"picture": each}) for each in steps])
+    measured = bundle.manifest.int8.get("encoder", {})
+    usual = Distance(float(measured.get("cosine", 1.0)), float(measured.get("relative_error", 0.0)))
+    too_far = "; ".join(excesses(own, usual))
+    found = too_far or f"cosine {own.cosine}, relative error {own.relative_error}, {len(steps)} samples"
+    yield Check("encoder on the CPU: latents as exported", "failed" if too_far else "passed", found)
 
 
 def _wanted(bundle: Bundle, part: Part) -> list[str]:

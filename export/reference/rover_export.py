@@ -46,6 +46,7 @@ from export.reference.rover_graphs import EncoderGraph, PredictorGraph, example_
 from export.reference.rover_model import RoverModel
 from export.reference.rover_rollout import rollout_graph
 from export.refinement import elites_of
+from export.sampling import samples_of
 
 CALIBRATION_SEED = 3
 VERIFICATION_SEED = 4
@@ -200,7 +201,8 @@ def export_rover(
         files={},
         int8=accepted.evidence.figures,
     )
-    return assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    samples = samples_of(manifest, fresh.pictures, accepted.compared.exact_latents)
+    return assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence, samples=samples)
 
 
 def main(arguments: list[str] | None = None) -> int:

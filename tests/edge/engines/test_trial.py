@@ -104,7 +104,7 @@ def test_feeds_fit_the_graphs_and_are_the_same_every_time() -> None:
         for a, b in zip(first, second, strict=True):
             assert a.keys() == engine_of(bundle, part).inputs.keys()
             assert all(np.array_equal(a[key], b[key]) for key in a)
-        assert any(not np.array_equal(first[0][key], first[1][key]) for key in first[0])
+        assert any(not np.array_equal(first.inputs[0][key], first.inputs[1][key]) for key in first.inputs[0])
 
 
 def test_every_feed_of_a_rollout_has_another_goal_that_is_not_where_it_stands() -> None:
