@@ -31,7 +31,7 @@ from edge.messages import Tick
 from edge.motors import CalibratedMotors, action_axis, check_names
 from edge.normal import Normal
 from edge.planning import SamplingPlanner
-from edge.safety import ArmRefused, Supervisor
+from edge.safety import ARMED_STATES, ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
 from firmware_bridge.serial_controller import SerialController
@@ -92,9 +92,10 @@ class Robot:
             engine = load_engine(bundle, part, settings)
             defer(engine.close)
             self.engines[part] = engine
-        self.building = build_in_background(bundle) if config.engine.tensorrt else None
-        if self.building is not None:
-            defer(self.building.close)
+        self.building = building = build_in_background(bundle) if config.engine.tensorrt else None
+        if building is not None:
+            defer(building.close)
+            self._observers.append(lambda tick: building.armed(tick.state in ARMED_STATES))
         intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
@@ -167,6 +168,7 @@ class Robot:
                 token_path=base / config.memory.folder / "operator-token",
                 axes=self.controller.axes,
                 period_s=manifest.time.step_s,
+                engines=building,
             )
             self.dashboard.start()
             defer(self.dashboard.close)

@@ -180,7 +180,10 @@ class _Watcher:
 
     def _building(self) -> str:
         building = self._robot.building if self._robot is not None else None
-        return f"; {building.status}" if building is not None and building.status else ""
+        state = building.state if building is not None else None
+        if state is None or not state.text:
+            return ""
+        return f"; {state.text}" if state.share is None else f"; {state.text}, {state.share:.0%}"
 
     def _arm(self, robot: Robot, keep: bool) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""

@@ -118,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
                 port=args.port,
                 token_path=state_folder() / "dashboard.token",
                 clock=clock,
+                engines=building,
             )
             tell.note(f"dashboard: {dashboard.start()}")
             stack.callback(dashboard.close)

@@ -37,7 +37,7 @@ def accept(
     seconds: float = 5.0,
     effort: Effort = Effort(),  # noqa: B008 - frozen
     say: Say = lambda sentence: None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = lambda phase, share: None,
     library: Callable[[], Library] = find_library,
 ) -> Acceptance:
     """Run everything. seconds: how long each engine is timed. Blocks for so long per engine, and for the builds. Raises

@@ -19,6 +19,7 @@ from edge.engines.tensorrt.choice import choose
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
 from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
 from edge.engines.tensorrt.record import Record
+from edge.engines.tensorrt.telling import Step
 from edge.engines.trial import Verdict
 
 _EXAMPLES = """examples:
@@ -147,17 +148,16 @@ class Progress:
         self.clear()
         print(sentence, file=sys.stderr, flush=True)
 
-    def step(self, phase: str, done: int, total: int) -> None:
+    def step(self, phase: str, share: float) -> None:
         """See :data:`edge.engines.tensorrt.builder.Progress`."""
         now = time.monotonic()
         if now - self._said < self._every_s:
             return
         self._said = now
-        share = f"{done} of {total}" if total else str(done)
         if self._terminal:
-            print(f"\r  {phase}: {share}\033[K", end="", file=sys.stderr, flush=True)
+            print(f"\r{Step(phase, share)}\033[K", end="", file=sys.stderr, flush=True)
         else:
-            print(f"  {phase}: {share}", file=sys.stderr, flush=True)
+            print(Step(phase, share), file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._terminal:

@@ -22,6 +22,7 @@ from edge.engines.tensorrt.layers import Layers, count_layers
 from edge.engines.tensorrt.library import Library, Machine
 from edge.engines.tensorrt.recipe import Recipe, recipes
 from edge.engines.tensorrt.record import Key, Record
+from edge.engines.tensorrt.telling import BUILDING, Plan
 from edge.engines.tensorrt.tensorrt_engine import TensorRtEngine
 from edge.engines.trial import Verdict, judge
 
@@ -90,7 +91,7 @@ def make_engines(
     dla: int | None = None,
     force: bool = False,
     say: Say = lambda sentence: None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = lambda phase, share: None,
 ) -> list[Record]:
     """Make all plans of a bundle that are not settled yet, or all if forced. Blocks for minutes.
 
@@ -105,15 +106,15 @@ def make_engines(
             record = cache.find(candidate.key)
             reason = settled(record)
             if record is not None and reason and not force:
-                say(f"{label}: {reason}")
+                say(str(Plan(label, reason)))
                 found.append(record)
                 continue
-            say(f"{label}: building")
+            say(str(Plan(label, BUILDING)))
             if encoder is None:
                 encoder = usual_engine(bundle, "encoder")
             record = _make(bundle, candidate, library, cache, effort, encoder, progress)
             found.append(record)
-            say(f"{label}: {said(record)}")
+            say(str(Plan(label, said(record))))
             library.must_answer()  # or the next ones would be refused for this one's fault
     return found
 
@@ -209,7 +210,6 @@ def said(record: Record) -> str:
     if not verdict.accepted:
         return f"refused, {verdict.reason}"
     error = f"error {verdict.distance.relative_error:.4f}" if verdict.distance is not None else "not compared"
-    return (
-        f"{verdict.milliseconds:.2f} ms, onnxruntime {verdict.reference_milliseconds:.2f} ms, "
-        f"{error}, {record.precision}"
-    )
+    times = f"{verdict.milliseconds:.2f} ms, onnxruntime {verdict.reference_milliseconds:.2f} ms"
+    faster = (verdict.reference_milliseconds or 0.0) / record.milliseconds
+    return f"{faster:.1f} times as fast ({times}), {error} on {verdict.made_of}, {record.precision}"
