@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from edge.bundle import Bundle
 from edge.clock import NS_PER_S, FakeClock
+from edge.engines.feeds import feeds_for
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.trial import outputs
 from edge.messages import Frame
 from edge.perception import Perception
+from edge.samples import read_samples
 from export.feeds import clips, run
 from export.footage import in_steps, run_length
 from export.frames import read_footage
@@ -228,6 +233,22 @@ def test_a_bundle_of_video_is_written_and_watches(video_bundle):
     assert np.array_equal(run(encoder, {"picture": clip})[0], newest.latent)
     assert difference(run(encoder, {"picture": clip[::-1]})[0], newest.latent) > 1e-3
     assert perception.shifted(pixels[steps[-1]]).shape == (9, 128)
+
+
+def test_a_bundle_of_video_has_inputs_for_trials(video_bundle, tmp_path):
+    bundle = video_bundle[0].bundle
+    encoder = OnnxRuntimeEngine((bundle.folder / "encoder.onnx").read_bytes(), "encoder")
+    samples = read_samples(bundle)
+    assert samples.pictures.shape == (2, 2, 4, 48, 48, 3)
+    bare = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, files={}), bundle.sha256)
+    for known, made_of in ((bundle, "footage"), (bare, "noise")):
+        for part in ("encoder", "predictor"):
+            feeds = feeds_for(known, part, encoder)
+            engine = OnnxRuntimeEngine((bundle.folder / f"{part}.onnx").read_bytes(), part)
+            assert feeds.made_of == made_of
+            assert all(np.isfinite(values).all() for feed in feeds for values in outputs(engine, feed).values())
+    clips = [feed["picture"] for feed in feeds_for(bare, "encoder", encoder)]
+    assert np.array_equal(clips[1][:2], clips[0][2:])  # a clip begins with what the one before it ended with
 
 
 def test_graphs_compile(sources, video_bundle):
