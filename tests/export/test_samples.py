@@ -134,7 +134,8 @@ def test_the_acceptance_holds_the_encoder_against_what_the_export_found(
     samples = read_samples(bundle)
     assert samples is not None
     rng = np.random.default_rng(0)
-    changed = with_latents(bundle, samples.latents + rng.normal(size=samples.latents.shape) * samples.latents.std(), tmp_path / "copy")
+    noise = rng.normal(size=samples.latents.shape) * samples.latents.std()
+    changed = with_latents(bundle, samples.latents + noise, tmp_path / "copy")
     (check,) = latents_check(changed, usual_engine(changed, "encoder"))
     assert check.outcome == "failed" and "must be at most" in check.found
     assert list(latents_check(load("camera"), usual_engine(load("camera"), "encoder"))) == []
