@@ -119,24 +119,25 @@ class BackgroundBuild:
             child.terminate()
 
     def _listen(self, child: subprocess.Popen[str]) -> tuple[bool, tuple[str, ...]]:
-        """Follow its lines to their end: whether it built anything, and what came of each plan."""
+        """Follow its lines to their end: whether anything was built since the start, and what came of each plan."""
         assert child.stderr is not None
-        built, label, outcomes = False, "", list(self._state.outcomes)
+        outcomes = list(self._state.outcomes)
+        label, built = "", bool(outcomes)
         with child.stderr as lines:
             for line in lines:
                 told = read(line.rstrip())
-                if isinstance(told, Plan):
-                    log.info("%s", told)
-                    label = told.label
-                    if told.outcome == BUILDING:
-                        built = True
-                    elif built:
-                        outcomes.append(str(told))
-                    self._state = EngineBuild(f"building TensorRT engine {label}", 0.0, tuple(outcomes))
-                elif isinstance(told, Step):
+                if isinstance(told, Step):
                     self._state = EngineBuild(f"building TensorRT engine {label}, {told.phase}", told.share, tuple(outcomes))
-                else:
-                    log.info("%s", line.strip())
+                    continue
+                log.info("%s", line.strip())
+                if not isinstance(told, Plan):
+                    continue
+                if told.outcome == BUILDING:
+                    label, built = told.label, True
+                    self._state = EngineBuild(f"building TensorRT engine {label}", 0.0, tuple(outcomes))
+                elif told.label == label:  # the others were there before
+                    outcomes.append(str(told))
+                    self._state = EngineBuild(BEGINNING, outcomes=tuple(outcomes))
         return built, tuple(outcomes)
 
 

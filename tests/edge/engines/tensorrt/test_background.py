@@ -47,6 +47,7 @@ def says(*lines: str, code: int = 0) -> str:
     return f"import sys\nfor line in {lines!r}: print(line, file=sys.stderr)\nsys.stderr.flush()\nimport os\nos._exit({code})"
 
 
+REFUSED = "rollout as int8: refused, the cosine is 0.5"
 FASTER = "encoder as int8: 2.1 times as fast (1.20 ms, onnxruntime 2.50 ms), error 0.0010 on footage, int8"
 
 
@@ -56,6 +57,7 @@ FASTER = "encoder as int8: 2.1 times as fast (1.20 ms, onnxruntime 2.50 ms), err
         (("encoder as int8: building", "  Building engine: 50 %", FASTER), 0, EngineBuild(READY, None, (FASTER,))),
         (("encoder as int8: building", "encoder as int8: refused"), 1, EngineBuild(LACKING, None, ("encoder as int8: refused",))),
         (("encoder as int8: it is there",), 0, EngineBuild("")),
+        (("rollout as int8: building", FASTER, REFUSED), 1, EngineBuild(LACKING, None, (REFUSED,))),
         (("latentloop: there is no NVIDIA GPU",), 2, EngineBuild("")),
         (("encoder as int8: building",), 139, EngineBuild(LACKING)),
     ],
@@ -114,6 +116,26 @@ def test_arming_ends_the_build_and_disarming_begins_it_anew(cache: PlanCache, tm
     build.armed(False)
     until(build, lambda state: state.share == 0.43)
     assert build._child is not first and runs.read_text() == "xx"
+    build.close()
+
+
+def test_what_came_of_plans_before_arming_is_still_told_after_it(cache: PlanCache, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    script = (
+        "import os, sys, time\n"
+        f"first = not os.path.exists({str(once)!r})\n"
+        f"open({str(once)!r}, 'w').close()\n"
+        "say = lambda line: print(line, file=sys.stderr)\n"
+        "say('encoder as int8: building') if first else say('encoder as int8: it is there')\n"
+        f"say({FASTER!r}) if first else None\n"
+        "time.sleep(600) if first else None"
+    )
+    build = child(script, cache)
+    until(build, lambda state: state.outcomes == (FASTER,))
+    build.armed(True)
+    until(build, lambda state: state == EngineBuild(WAITING, None, (FASTER,)))
+    build.armed(False)
+    until(build, lambda state: state == EngineBuild(READY, None, (FASTER,)))
     build.close()
 
 
