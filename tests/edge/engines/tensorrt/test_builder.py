@@ -41,7 +41,7 @@ def test_a_plan_is_built_with_progress_and_what_was_set_arrives(model: bytes) ->
     assert configured == [(1, 64 << 20, 0, trt.ProfilingVerbosity.DETAILED)]
     shares = [share for _, share in seen]
     assert len({phase for phase, _ in seen}) >= 2 and shares == sorted(shares)
-    assert 0.0 < shares[0] < 0.2 and len({round(share, 1) for share in shares}) >= 5 and shares[-1] == 1.0
+    assert 0.0 < shares[0] < 0.2 and len({round(share, 1) for share in shares}) >= 5 and 0.8 < shares[-1] <= 1.0
 
 
 def test_a_timing_cache_that_is_none_is_left_unused(model: bytes) -> None:
