@@ -4,7 +4,7 @@
 #   make lock   choose the pinned versions anew
 #   make api-check       look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
 #   make compile-check   parse and build every graph with tensorrt-rtx, which needs no GPU (230 MB)
-#   make originals       hold our definitions of models against their publishers' packages (200 MB)
+#   make originals       hold our definitions of models against their publishers' packages (190 MB)
 
 PYTHON ?= python3
 VENV := .venv
