@@ -165,8 +165,8 @@ class AxisUnderTest:
     def _speed(self, command: float, wait: float, settle: float, counts: int) -> float:
         """The steady speed at a command, without sign, rad/s. wait: before it is read, s. settle: the same from rest."""
         readings = []
-        for wait in (wait, *(0.0,) * (READINGS - 1)):
-            record = self._turning(self.mover.hold(self.axis, command, wait + MEASURED_S, settle), counts)
+        for first_s in (wait, *(0.0,) * (READINGS - 1)):
+            record = self._turning(self.mover.hold(self.axis, command, first_s + MEASURED_S, settle), counts)
             speed, late_s = speed_of(record, self.axis, float(record.seen_s[-1]) - MEASURED_S)
             readings.append((late_s, abs(speed)))
             if late_s <= LATE_S:

@@ -22,7 +22,7 @@ COMMAND_EVERY_TURNS = 2
 """100 commands a second; with the leases that is below what the protocol allows."""
 HELD_UP_NS = 60_000_000
 """A pause this long, of this program or of the device's reports, spoils a movement."""
-TRIES = 4
+TRIES = 8
 OTHER_RAD = 0.05
 """Another axis that turns so far while this one is moved is no vibration."""
 HANDED_OVER_NS = 15_000_000
