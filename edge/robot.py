@@ -24,7 +24,7 @@ from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
 from edge.engines.tensorrt.background import build_in_background
 from edge.goals import Errands, GoalSource, NoGoals, PictureGoals
-from edge.intrinsics import Intrinsics
+from edge.intrinsics import Intrinsics, taken_out
 from edge.loop import Loop, Stages
 from edge.memory import Memory
 from edge.messages import Tick
@@ -97,6 +97,8 @@ class Robot:
             defer(building.close)
             self._observers.append(lambda tick: building.armed(tick.state in ARMED_STATES))
         intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
+        self.lens = taken_out(intrinsics)
+        """The one that is taken out of the pictures."""
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
         self.controller = SerialController(
@@ -128,7 +130,11 @@ class Robot:
         normal = None
         if config.calibration:
             normal = Normal.load(
-                base / config.calibration, bundle_sha256=bundle.sha256, tokens=shape.tokens, dim=shape.dim
+                base / config.calibration,
+                bundle_sha256=bundle.sha256,
+                tokens=shape.tokens,
+                dim=shape.dim,
+                lens=self.lens,
             )
         concepts = self.memory.load_concepts() if normal is None else normal.concepts
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -109,7 +110,7 @@ def drive(
                 signal.signal(number, handler)
         if learn is not None:
             normal = learner[0].learn(bundle_sha256=robot.bundle.sha256, made_from=config.name, wall_s=time.time())
-            normal.save(learn)
+            replace(normal, lens=robot.lens).save(learn)
         telemetry = robot.controller.telemetry()
         engines = {name: engine.info for name, engine in robot.engines.items()}
         memory = robot.memory.counts()

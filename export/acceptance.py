@@ -22,7 +22,7 @@ from export.gate import Failure, failures, judged
 from export.labels import Labelled, anomaly_report
 from export.layers import layer_errors
 from export.lint.rules import lint
-from export.lint.target import TARGETS
+from export.lint.target import CPU, TARGETS, Target
 from export.quantize.pipeline import Quantized
 from export.quantize.sensitivity import damage_by_layer
 from export.sources.source import Feed
@@ -60,13 +60,15 @@ def accept(
     verified_on: str,
     already: Mapping[str, Any] | None = None,
     labelled: Labelled | None = None,
+    target: str | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Acceptance:
     """Measure on footage that calibration has not seen.
 
     pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
-    the report that others measured. Blocks for minutes. Raises UserError.
+    the report that others measured. target: of TARGETS, or CPU: what it must run is part of the verdict. Blocks for minutes.
+    Raises UserError.
     """
     engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
     compared = compare(
@@ -81,8 +83,15 @@ def accept(
     if smoothed:
         report["norms_folded"] = smoothed
     report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
-    say("asking the lint what TensorRT would refuse")
-    report["lint"] = linted({part: q.model for part, q in quantized.items()}, say)
+    if target != CPU:
+        say("asking the lint what TensorRT would refuse")
+    asked = TARGETS if target is None else {name: each for name, each in TARGETS.items() if name == target}
+    report["lint"] = linted({part: q.model for part, q in quantized.items()}, say, asked)
+    if target == CPU:
+        lost = sum(q.linears - report["integer_gemms"][part] for part, q in quantized.items())
+        report["target"] = {"name": target, "float_gemms": lost}
+    elif target is not None:
+        report["target"] = {"name": target, "refusals": len(report["lint"][target])}
     report["verified_on"] = verified_on
     say("comparing layer by layer")
     few = few_of_each(exact, pictures[:LAYERS_ON], actions[:LAYERS_ON], plans, seed)
@@ -114,12 +123,15 @@ def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: 
     return msgspec.structs.replace(accepted.evidence, blame=blame)
 
 
-def linted(graphs: Mapping[Part, bytes], say: Say = lambda line: None) -> dict[str, list[str]]:
-    """By target, what TensorRT would refuse or get wrong. Told and kept, no reason to stop: a CPU may run it all the same."""
-    found: dict[str, list[str]] = {name: [] for name in TARGETS}
+def linted(
+    graphs: Mapping[Part, bytes], say: Say = lambda line: None, targets: Mapping[str, Target] = TARGETS
+) -> dict[str, list[str]]:
+    """By target, what TensorRT would refuse or get wrong. Told and kept; no reason to stop where nobody named a target, as a
+    CPU may run it all the same."""
+    found: dict[str, list[str]] = {name: [] for name in targets}
     for part, graph in graphs.items():
         model = onnx.load_from_string(graph)
-        for name, target in TARGETS.items():
+        for name, target in targets.items():
             for finding in lint(model, target):
                 if finding.effect != "costly":
                     found[name].append(f"{part}: {finding}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import UserError
 from edge.messages import Floats
 from export.feeds import Plans, Progress, babbled_plans, clips, unwatched
 from export.frames import Footage, read_footage
@@ -28,12 +26,11 @@ def run_length(source: Source) -> int:
     return source.picture.frames + source.picture.per_step * (source.time.context + horizon - 1)
 
 
-def read_for(source: Source, frames: str, progress: Callable[[int], None] = lambda seen: None) -> Footage:
-    """frames: a video file or a folder of pictures. Blocks until it is read. Raises UserError."""
-    picture = source.picture
-    return in_steps(
-        read_footage(frames, picture, source.time.step_s / picture.per_step, run_length(source), RUNS, progress), source
-    )
+def read_for(source: Source, frames: str, progress: Progress = unwatched, seconds: float | None = None) -> Footage:
+    """frames: a recording, or a live source to film for so many seconds; see read_footage. Blocks until it is read. Raises
+    UserError."""
+    picture, step_s = source.picture, source.time.step_s / source.picture.per_step
+    return in_steps(read_footage(frames, picture, step_s, run_length(source), RUNS, progress, seconds), source)
 
 
 def in_steps(footage: Footage, source: Source) -> Footage:
@@ -51,8 +48,6 @@ def labelled_for(
     """labels: a file of export.labels, if there is one. normal: runs in which nothing is anomalous. Raises UserError."""
     if labels is None:
         return None
-    if source.picture.frames > 1:
-        raise UserError(f"labels {labels} cannot be used: {source.name} sees clips, and only pictures are labelled so far")
     return read_labelled(labels, source.picture, source.time.step_s, normal, source.latent.grid, progress)
 
 

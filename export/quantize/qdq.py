@@ -57,6 +57,15 @@ def activation_pair(x: str, table: ScaleTable, constant: Constant) -> list[onnx.
     ]
 
 
+def dynamic_pair(x: str) -> list[onnx.NodeProto]:
+    """Q and DQ of an activation by the range that it turns out to have, which give ``{x}_dequantized``."""
+    made = [f"{x}_quantized", f"{x}_scale", f"{x}_zero_point"]
+    return [
+        helper.make_node("DynamicQuantizeLinear", [x], made, f"{x}_q"),
+        helper.make_node("DequantizeLinear", made, [f"{x}_dequantized"], f"{x}_dq"),
+    ]
+
+
 def weight_dequantized(linear: Linear, weight: NDArray[np.float32], constant: Constant) -> onnx.NodeProto:
     """DQ of a weight that is stored as int8, which gives ``{weight}_dequantized``."""
     w = linear.weight

@@ -41,7 +41,7 @@ def damage_by_layer(
 ) -> list[Damage]:
     """Every quantized layer alone, worst first. The error is ||a - b|| / ||a||, of a rollout that of the plans' costs less
     their mean, because an error that all plans share does not change which is best. Blocks for the runs."""
-    graph = SwitchedGraph(quantized.fp32, quantized.table)
+    graph = SwitchedGraph(quantized)
     seen = late_costs if part == "rollout" else _whole
     exact = [seen(graph.run(feed, ())) for feed in feeds]
     found = []
