@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edge.engines.engine import Array
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from export.feeds import Progress, run, unwatched
+from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
 from export.quantize.linears import find_linears, with_outputs
 from export.sources.source import Feed
 
-GROUP_BYTES = 256 << 20
-"""As many layers are watched in one run as have outputs that fit in this."""
+WATCHED_BYTES = 512 << 20
+"""Of outputs in one run. Of larger graphs every n-th token is compared, as the whole would take a run for each part of it."""
 
 
 class LayerError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One layer. relative_error: ||a - b|| / ||a|| of its whole output, cosine: between whole outputs; means over inputs,
+    """One layer. relative_error: ||a - b|| / ||a|| of its whole output, cosine: between whole outputs (of every
+    n-th token, where that is more than WATCHED_BYTES); means over inputs,
     of the worst of the ``places`` in which the graph uses the layer (a rollout does in every step)."""
 
     layer: str
@@ -52,24 +54,24 @@ def layer_errors(
     """Run both graphs over ``feeds`` and compare the output of every quantized Linear; worst first.
 
     exact: the graph that ``quantized`` was made from, or :func:`without_rounding` of it: the same names of tensors. Blocks
-    for the runs, and for loading both graphs once per GROUP_BYTES of outputs.
+    for the runs.
     """
     watched = _watched(exact, quantized)
+    if not watched:
+        return []
     measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    groups = list(_groups(watched))
-    for done, group in enumerate(groups):
-        tensors = [each.tensor for each in group]
-        one, other = (
-            OnnxRuntimeEngine(with_outputs(model, tensors).SerializeToString(), where)
-            for model, where in ((exact, "layers (fp32)"), (quantized, "layers (int8)"))
-        )
-        for index, feed in enumerate(feeds):
-            run(one, feed), run(other, feed)
-            for tensor in tensors:
-                measured[tensor].append(_compared(one.output(tensor), other.output(tensor)))
-            progress(done * len(feeds) + index + 1, len(groups) * len(feeds))
-        one.close()
-        other.close()
+    tensors = list(dict.fromkeys(each.tensor for each in watched))
+    every = math.ceil(sum(each.bytes for each in watched) / WATCHED_BYTES)
+    one = OnnxRuntimeEngine(_watching(exact, tensors, every).SerializeToString(), "layers (fp32)")
+    other = OnnxRuntimeEngine(_watching(quantized, tensors, every).SerializeToString(), "layers (int8)")
+    for done, feed in enumerate(feeds, start=1):
+        run(one, feed), run(other, feed)
+        for tensor in tensors:
+            name = tensor if every == 1 else _sampled(tensor)
+            measured[tensor].append(_compared(one.output(name), other.output(name)))
+        progress(done, len(feeds))
+    one.close()
+    other.close()
     places: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in watched:
         cosines, errors = zip(*measured[each.tensor], strict=True)
@@ -126,7 +128,7 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
     for node in exact.graph.node:
         for name in node.input:
             readers[name].append(node)
-    inner = onnx.shape_inference.infer_shapes(exact, strict_mode=True).graph
+    inner = onnx.shape_inference.infer_shapes(outline(exact), strict_mode=True).graph
     sizes = {
         value.name: 4 * math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
         for value in (*inner.value_info, *inner.output)
@@ -144,15 +146,19 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
     return found
 
 
-def _groups(watched: Sequence[_Watched]) -> Iterator[list[_Watched]]:
-    group: list[_Watched] = []
-    for each in watched:
-        if group and sum(other.bytes for other in group) + each.bytes > GROUP_BYTES:
-            yield group
-            group = []
-        group.append(each)
-    if group:
-        yield group
+def _watching(model: onnx.ModelProto, tensors: list[str], every: int) -> onnx.ModelProto:
+    """A copy in which the tensors are outputs, or of each every n-th token (the last axis but one) under another name."""
+    if every == 1:
+        return with_outputs(model, tensors)
+    copy = with_outputs(model, [])
+    numbers = {"sampled_from": 0, "sampled_to": np.iinfo(np.int64).max, "sampled_along": -2, "sampled_by": every}
+    copy.graph.initializer.extend(numpy_helper.from_array(np.array([n], np.int64), name) for name, n in numbers.items())
+    copy.graph.node.extend(helper.make_node("Slice", [tensor, *numbers], [_sampled(tensor)]) for tensor in tensors)
+    return with_outputs(copy, [_sampled(tensor) for tensor in tensors])
+
+
+def _sampled(tensor: str) -> str:
+    return f"{tensor}_sampled"
 
 
 def _compared(exact: Array, quantized: Array) -> tuple[float, float]:

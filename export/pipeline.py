@@ -23,6 +23,7 @@ from edge.messages import Floats
 from export.acceptance import Acceptance, Say, accept
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.compare import compare
+from export.effort import affordable_by_all
 from export.evidence import About, Evidence
 from export.feeds import Progress, few_of_each, run, unwatched
 from export.footage import (
@@ -31,6 +32,7 @@ from export.footage import (
     babbling,
     drawn_actions,
     labelled_for,
+    plan_sets,
     verified_on,
 )
 from export.frames import Footage
@@ -47,7 +49,7 @@ from export.stages import Stages
 
 CALIBRATION_SEED = 3
 CALIBRATION_PLANS = 12
-"""Sets of plans; each is N plans of K steps in one call."""
+"""Sets of plans; each is N plans of K steps in one call. Fewer for a large rollout."""
 TRIED_ON = 4
 """Inputs on which the FP32 graphs are held against the original framework, and layers are tried one by one."""
 
@@ -101,8 +103,10 @@ def export_bundle(
     }
     plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
-    babbled = drawn_actions(source, footage.calibration, CALIBRATION_SEED)[:TRIED_ON]
-    few = few_of_each(exact, footage.calibration[:TRIED_ON], babbled, plans, CALIBRATION_SEED)
+    plan_count = plan_sets(source.graphs, VERIFICATION_PLANS)
+    tried = affordable_by_all(source.graphs.values(), TRIED_ON, times=TRIED_ON)
+    babbled = drawn_actions(source, footage.calibration, CALIBRATION_SEED)[:tried]
+    few = few_of_each(exact, footage.calibration[:tried], babbled, plans, CALIBRATION_SEED)
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
@@ -121,6 +125,14 @@ def export_bundle(
     say("verifying on footage that calibration has not seen")
     seen, done = footage.verification, drawn_actions(source, footage.verification, VERIFICATION_SEED)
 
+    loaded: dict[Part, tuple[bytes, Engine]] = {}
+
+    def engine(part: Part, model: bytes) -> Engine:
+        if part not in loaded or loaded[part][0] != model:
+            loaded.pop(part, None)  # its memory, before the new one takes as much
+            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
+        return loaded[part][1]
+
     def accepting(graphs: Mapping[Part, Quantized]) -> Acceptance:
         return accept(
             exact,
@@ -129,27 +141,21 @@ def export_bundle(
             done,
             seed=VERIFICATION_SEED,
             plans=plans,
-            plan_count=VERIFICATION_PLANS,
+            plan_count=plan_count,
             commanded=not source.actions,
             about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
             verified_on=verified_on(footage),
             already=report,
             labelled=labelled,
+            load=engine,
             say=say,
             progress=progress,
         )
 
-    loaded: dict[Part, tuple[bytes, Engine]] = {}
-
-    def engine(part: Part, model: bytes) -> Engine:
-        if part not in loaded or loaded[part][0] != model:
-            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
-        return loaded[part][1]
-
     def failing(graphs: Mapping[Part, Quantized]) -> list[Failure]:
         engines = {part: engine(part, q.model) for part, q in graphs.items()}
         return failures(
-            compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=VERIFICATION_PLANS).report
+            compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=plan_count, searched=0).report
         )
 
     accepted = accepting(quantized)
@@ -206,7 +212,7 @@ def calibrate(
         drawn_actions(source, footage.calibration, CALIBRATION_SEED),
         seed=CALIBRATION_SEED,
         plans=babbling(source),
-        plan_count=CALIBRATION_PLANS,
+        plan_count=plan_sets(source.graphs, CALIBRATION_PLANS),
         made_from=footage.label,
         keep_float=(*source.keep_float, *keep_float),
         restored=restored,

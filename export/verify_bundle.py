@@ -8,7 +8,16 @@ from edge.bundle import Bundle
 from export.acceptance import Say, accept, blamed
 from export.evidence import About, Evidence
 from export.feeds import Progress, unwatched
-from export.footage import VERIFICATION_PLANS, VERIFICATION_SEED, babbling, drawn_actions, labelled_for, read_for, verified_on
+from export.footage import (
+    VERIFICATION_PLANS,
+    VERIFICATION_SEED,
+    babbling,
+    drawn_actions,
+    labelled_for,
+    plan_sets,
+    read_for,
+    verified_on,
+)
 from export.from_bundle import source_of, take_apart
 
 
@@ -36,7 +45,7 @@ def verify_bundle(
         drawn_actions(source, footage.verification, VERIFICATION_SEED),
         seed=VERIFICATION_SEED,
         plans=babbling(source),
-        plan_count=VERIFICATION_PLANS,
+        plan_count=plan_sets({part: q.fp32 for part, q in parts.quantized.items()}, VERIFICATION_PLANS),
         commanded=not source.actions,
         about=About(source.name, source.made_from, source.made_with, parts.against),
         verified_on=f"{verified_on(footage)} of {Path(frames).name}",

@@ -60,9 +60,10 @@ class OnnxRuntimeEngine:
                 model = onnx_file.with_unsigned_activations(model)
             with tempfile.TemporaryDirectory(prefix="latentloop-") as folder:
                 optimised = Path(folder) / "optimised.onnx"
-                options.optimized_model_filepath = str(optimised)
+                if quantized:  # else there is nothing to count, and a large model is not written for nothing
+                    options.optimized_model_filepath = str(optimised)
                 self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-                gemms = onnx_file.integer_gemms(optimised.read_bytes())
+                gemms = onnx_file.integer_gemms(optimised.read_bytes()) if quantized else 0
         except onnx_file.OnnxFileError as error:
             raise EngineError(f"{where} is not a usable ONNX file: {error}; export the bundle again") from None
         except Exception as error:  # onnxruntime raises its own unrelated types, RuntimeError and OSError

@@ -21,6 +21,7 @@ from calibration.activations import (
 )
 from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
+from export.effort import affordable
 from export.quantize.bias import corrected
 from export.quantize.linears import Linear, find_linears, with_outputs
 from export.quantize.qdq import write_qdq
@@ -31,7 +32,8 @@ Batches = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
 METHOD: Method = "mse"
 """Measured on three models: docs/export.md."""
 CORRECTED_ON = 128
-"""Batches that the means for bias correction are taken over."""
+"""Batches that the means for bias correction are taken over, fewer for a large graph; as is what smoothing looks at."""
+LEAST_BATCHES, RUNS_OF_A_BATCH = 2, 2
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def quantize(
     if how.smoothing:
         norms = foldable(model)
         watching = with_outputs(model, norms).SerializeToString()
-        peaks = once("channels", key, lambda: measure_channels(watching, norms, batches(), progress=progress)) if norms else {}
+        looked_at = islice(batches(), affordable(model, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
+        peaks = once("channels", key, lambda: measure_channels(watching, norms, looked_at, progress=progress)) if norms else {}
         smoothed = fold(model, peaks)
         model = smoothed.model
     every = find_linears(model)
@@ -107,7 +110,7 @@ def quantize(
     table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
     rounding: Arrays = {}
     if how.correcting and tensors:
-        few = islice(batches(), CORRECTED_ON)
+        few = islice(batches(), affordable(model, CORRECTED_ON, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
         rounding = once(f"{how.method}-means", key, lambda: measure_rounding(observed, table, few, progress=progress))
     linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))

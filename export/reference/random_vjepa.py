@@ -26,15 +26,22 @@ from export.sources.vjepa_model import ClipSpec, Encoder, MaskedPredictor, Stack
 State = dict[str, Tensor]
 VITL, VITL_PREDICTOR, MASK_TOKENS = StackSpec(1024, 24, 16, 4096), StackSpec(384, 12, 12, 1536), 10
 AC, AC_PREDICTOR = StackSpec(1408, 4, 22, 6144), StackSpec(1024, 4, 16, 4096)
+ACTION_STD = 1.0 / 0.075
+"""An action is some centimetres, in metres: its Linear makes as much of it as of the other tokens."""
 SEED = 0
 
 
-def randomised(model: nn.Module, seed: int = SEED) -> State:
-    """Its weights, of which every one counts: training starts some at zero, here they keep the scale of what goes through."""
+def randomised(model: nn.Module, seed: int = SEED, *, attended: int = 1) -> State:
+    """Its weights, of which every one counts: training starts some at zero, here they keep the scale of what goes through.
+    attended: tokens that attention averages, and by whose number an average is smaller, which its output Linear makes up for."""
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "mask_tokens" in name:
             nn.init.normal_(parameter, std=0.5)
+        elif "action_encoder" in name and parameter.ndim == 2:
+            nn.init.normal_(parameter, std=ACTION_STD)
+        elif "attn.proj" in name and parameter.ndim == 2:
+            nn.init.normal_(parameter, std=(attended / parameter[0].numel()) ** 0.5)
         elif parameter.ndim >= 2:
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
         elif name.endswith("bias"):
@@ -88,7 +95,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         parts = {
             "encoder": randomised(Encoder(AC, clip, "tiled")),
-            "predictor": randomised(ActionPredictor(AC_PREDICTOR, AC.width, 1, clip.grid)),
+            "predictor": randomised(ActionPredictor(AC_PREDICTOR, AC.width, 1, clip.grid), attended=clip.patches),
         }
         write_official(args.out / "vjepa2-ac-reduced.pt", parts)
     print(f"wrote {args.out}")
