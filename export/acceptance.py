@@ -18,6 +18,7 @@ from edge.messages import Floats
 from export.compare import SEARCHED, Comparison, compare
 from export.effort import affordable, affordable_by_all
 from export.evidence import About, Evidence, GraphSize, growth, plan_costs
+from export.external_weights import size
 from export.feeds import Plans, Progress, few_of_each, unwatched
 from export.gate import Failure, failures, judged
 from export.labels import Labelled, anomaly_report
@@ -119,7 +120,7 @@ def accept(
         gate=judged(report),
         layers=layers,
         growth=growth(compared, commanded=commanded),
-        sizes={part: GraphSize(q.fp32.ByteSize(), len(q.model)) for part, q in quantized.items()},
+        sizes={part: GraphSize(size(q.fp32), len(q.model)) for part, q in quantized.items()},
         costs=plan_costs(compared.exact_costs, compared.costs),
     )
     return Acceptance(evidence, failures(report), compared, few)

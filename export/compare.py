@@ -64,7 +64,8 @@ def compare(
     progress: Progress = unwatched,
 ) -> Comparison:
     """Latents, open-loop predictions, and, with a rollout, the costs of plan_count sets of plans and what a planner makes of
-    them. searched: states in which to run the planner's whole search. pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A). Blocks for minutes."""
+    them. pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A). searched: states in which to run the
+    planner's whole search. Blocks for minutes."""
     latents = encode(exact["encoder"], pictures, progress)
     rounded = encode(quantized["encoder"], pictures, progress)
     report: dict[str, Any] = {"encoder": latent_report(latents, rounded)}

@@ -37,11 +37,8 @@ def read_for(source: Source, frames: str, progress: Callable[[int], None] = lamb
     """frames: a video file or a folder of pictures. Blocks until it is read. Raises UserError."""
     picture, length = source.picture, run_length(source)
     steps = 1 + (length - picture.frames) // picture.per_step
-    work = sum(
-        multiplications(source.graphs[part]) * times
-        for part, times in (("encoder", steps), ("predictor", predictor_steps(steps, source.time.context)))
-        if part in source.graphs
-    )
+    runs: dict[Part, int] = {"encoder": steps, "predictor": predictor_steps(steps, source.time.context)}
+    work = sum(multiplications(source.graphs[part]) * times for part, times in runs.items() if part in source.graphs)
     limit = within(WORK_SEEN, work, RUNS)
     return in_steps(
         read_footage(frames, picture, source.time.step_s / picture.per_step, length, limit, progress), source

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge.engines.engine import Array
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from export.external_weights import engine_of
 from export.feeds import Progress, run, unwatched
 from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
@@ -62,8 +62,8 @@ def layer_errors(
     measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
     tensors = list(dict.fromkeys(each.tensor for each in watched))
     every = math.ceil(sum(each.bytes for each in watched) / WATCHED_BYTES)
-    one = OnnxRuntimeEngine(_watching(exact, tensors, every).SerializeToString(), "layers (fp32)")
-    other = OnnxRuntimeEngine(_watching(quantized, tensors, every).SerializeToString(), "layers (int8)")
+    one = engine_of(_watching(exact, tensors, every), "layers (fp32)")
+    other = engine_of(_watching(quantized, tensors, every), "layers (int8)")
     for done, feed in enumerate(feeds, start=1):
         run(one, feed), run(other, feed)
         for tensor in tensors:

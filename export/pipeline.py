@@ -19,12 +19,14 @@ import numpy as np
 from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.errors import UserError
 from edge.messages import Floats
 from export.acceptance import Acceptance, Say, accept
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.compare import compare
 from export.effort import affordable_by_all
 from export.evidence import About, Evidence
+from export.external_weights import engine_of, loadable, size, too_large
 from export.feeds import Progress, few_of_each, run, unwatched
 from export.footage import (
     VERIFICATION_PLANS,
@@ -95,10 +97,16 @@ def export_bundle(
     with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those that an
     interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
     stages = Stages(None) if stages is None else stages
+    for part, graph in source.graphs.items():
+        if (with_fp32 or dynamic) and too_large(size(graph)):
+            raise UserError(
+                f"the {part} has {size(graph) / 1e9:.1f} GB in float32, and a bundle's graph is one file of at most 2 GB: "
+                f"leave out {'--fp32' if with_fp32 else '--dynamic'}"
+            )
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
     exact: dict[Part, Engine] = {
-        part: Remembering(OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)"))
+        part: Remembering(engine_of(graph, f"{part} (fp32)"))
         for part, graph in source.graphs.items()
     }
     plans = babbling(source)
@@ -110,7 +118,7 @@ def export_bundle(
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        graphs = (graph.SerializeToString() for graph in source.graphs.values())
+        graphs = (loadable(graph)[0] for graph in source.graphs.values())
         shown = (x for feeds in few.values() for feed in feeds for x in feed.values())
         report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
     watch.lap("parity")

@@ -20,6 +20,7 @@ X86 = ("x86_64", "AMD64", "i686")
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 # It turns MatMul and Add into Gemm with a float bias, which has no integer form: INT8 would silently run in float.
 FLOATING_FUSION = "MatMulAddFusion"
+WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeEngine:
@@ -27,7 +28,8 @@ class OnnxRuntimeEngine:
 
     model: the bytes of an ONNX file. where: names it in errors. integers: False removes the Q/DQ nodes while loading,
     so that the quantized weights run in float arithmetic. threads: for one operator. spinning: let idle threads burn
-    CPU for a little latency. disabled: graph optimisations to leave out; only tests change it. Raises EngineError.
+    CPU for a little latency. disabled: graph optimisations to leave out; only tests change it. weights: folder of the files
+    that hold a model's weights, where it does not itself. Raises EngineError.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class OnnxRuntimeEngine:
         spinning: bool = False,
         integers: bool = True,
         disabled: tuple[str, ...] = (FLOATING_FUSION,),
+        weights: Path | None = None,
     ) -> None:
         self._where = where
         options = ort.SessionOptions()
@@ -52,6 +55,8 @@ class OnnxRuntimeEngine:
         }
         if not integers:
             entries |= {"session.disable_quant_qdq": "1", "session.enable_quant_qdq_cleanup": "1"}
+        if weights is not None:
+            entries[WEIGHTS_IN] = str(weights)
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
         try:

@@ -41,8 +41,8 @@ def damage_by_layer(
     part: Part, quantized: Quantized, feeds: Sequence[Feed], progress: Progress = lambda done, total: None
 ) -> list[Damage]:
     """Every quantized layer alone, worst first. The error is ||a - b|| / ||a||, of a rollout that of the plans' costs less
-    their mean, because an error that all plans share does not change which is best. Of a large graph fewer feeds are used. Blocks for the
-    runs."""
+    their mean, because an error that all plans share does not change which is best. Of a large graph fewer feeds are used.
+    Blocks for the runs."""
     graph = SwitchedGraph(quantized.fp32, quantized.table)
     seen = late_costs if part == "rollout" else _whole
     feeds = feeds[: affordable(quantized.fp32, len(feeds), times=1 + len(graph.layers))]
