@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge.engines.engine import Array
-from export.external_weights import engine_of
+from export.external_weights import WeightsFile, engine_of, folder_for, too_large
 from export.feeds import Progress, run, unwatched
 from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
@@ -91,7 +91,8 @@ def layer_errors(
 
 def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     """An INT8 graph in float arithmetic: activations pass unrounded, weights keep the values that INT8 gave them. What to
-    compare with where the graph from before quantization is not at hand; the rounding of weights does not show then."""
+    compare with where the graph from before quantization is not at hand; the rounding of weights does not show then. A graph
+    that becomes too large needs a place for its weights (export.external_weights)."""
     copy = onnx.ModelProto()
     copy.CopyFrom(quantized)
     graph = copy.graph
@@ -99,11 +100,16 @@ def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     makers = {node.output[0]: node for node in graph.node}
     through: dict[str, str] = {}
     kept = []
+    rounded = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    bytes_of_floats = sum(4 * math.prod(constants[node.input[0]].dims) for node in rounded)
+    with WeightsFile(folder_for(bytes_of_floats) if too_large(bytes_of_floats) else None) as weights:
+        for node in rounded:
+            steps, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+            weights.put(graph.initializer.add(name=node.output[0]), steps.astype(np.float32) * scale)
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            steps, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
-            graph.initializer.append(numpy_helper.from_array(steps.astype(np.float32) * scale, node.output[0]))
-        elif node.op_type == "DequantizeLinear" and node.input[0] in makers:
+            continue
+        if node.op_type == "DequantizeLinear" and node.input[0] in makers:
             through[node.output[0]] = makers[node.input[0]].input[0]
         elif node.op_type != "QuantizeLinear":
             kept.append(node)
@@ -113,7 +119,7 @@ def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(copies)
     drop_unused_constants(graph)
-    onnx.checker.check_model(copy)
+    onnx.checker.check_model(outline(copy))
     return copy
 
 

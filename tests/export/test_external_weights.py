@@ -18,6 +18,7 @@ from export import external_weights
 from export.external_weights import embed, engine_of, folder_of, intact, kept_in, loadable, size, values
 from export.feeds import run
 from export.footage import read_for
+from export.layers import without_rounding
 from export.onnx_graphs import to_onnx
 from export.pipeline import export_bundle
 from export.quantize.pipeline import SMOOTHED
@@ -41,7 +42,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("frames"), 60, (48, 48))
+    return write_pictures(tmp_path_factory.mktemp("frames"), 36, (48, 48))
 
 
 def test_the_bundle_of_a_model_over_the_limit_is_that_of_the_same_model_below_it(checkpoint, frames, tmp_path, monkeypatch):
@@ -112,6 +113,15 @@ def test_a_graph_with_its_weights_aside_computes_the_same_and_can_be_put_togethe
     copy.CopyFrom(graph)
     with pytest.raises(UserError, match=r"the INT8 graph has .* keep less in float"):
         embed(copy)
+
+
+def test_an_int8_graph_in_float_arithmetic_may_be_too_large_as_well(tmp_path, monkeypatch):
+    model = onnx.load(str(ROOT / "edge" / "bundles" / "camera" / "predictor.onnx"))
+    inside = without_rounding(model)
+    monkeypatch.setattr(external_weights, "LARGEST", 1000)
+    with kept_in(tmp_path / "weights"):
+        outside = without_rounding(model)
+    assert folder_of(outside) == tmp_path / "weights" and by_name(outside) == by_name(inside)
 
 
 def test_without_a_place_for_the_weights_it_says_so(monkeypatch):
