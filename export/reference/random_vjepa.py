@@ -7,7 +7,7 @@ measured without anybody's checkpoint.
 
 ``vitl`` and ``vith`` are V-JEPA 2 ViT-L and ViT-H for ``latentloop export vjepa2``; the encoder of the latter is over 2 GB.
 ``ac-reduced`` is a V-JEPA 2-AC for ``latentloop export vjepa2-official``, as wide as the published one, with 4 of its 40 and 4
-of its 24 layers. Its predictor is made so that actions matter, as they do to a trained one.
+of its 24 layers.
 """
 
 from __future__ import annotations
@@ -34,17 +34,14 @@ ACTION_STD = 1.0 / 0.075
 SEED = 0
 
 
-def randomised(model: nn.Module, seed: int = SEED, *, attended: int = 1) -> State:
-    """Its weights, of which every one counts: training starts some at zero, here they keep the scale of what goes through.
-    attended: tokens that attention averages, and by whose number an average is smaller, which its output Linear makes up for."""
+def randomised(model: nn.Module, seed: int = SEED) -> State:
+    """Its weights, of which every one counts: training starts some at zero, here they keep the scale of what goes through."""
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "mask_tokens" in name:
             nn.init.normal_(parameter, std=0.5)
         elif "action_encoder" in name and parameter.ndim == 2:
             nn.init.normal_(parameter, std=ACTION_STD)
-        elif "attn.proj" in name and parameter.ndim == 2:
-            nn.init.normal_(parameter, std=(attended / parameter[0].numel()) ** 0.5)
         elif parameter.ndim >= 2:
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
         elif name.endswith("bias"):
@@ -100,7 +97,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         parts = {
             "encoder": randomised(Encoder(AC, clip, "tiled")),
-            "predictor": randomised(ActionPredictor(AC_PREDICTOR, AC.width, 1, clip.grid), attended=clip.patches),
+            "predictor": randomised(ActionPredictor(AC_PREDICTOR, AC.width, 1, clip.grid)),
         }
         write_official(args.out / "vjepa2-ac-reduced.pt", parts)
     print(f"wrote {args.out}")
