@@ -46,6 +46,12 @@ def test_a_long_recording_is_thinned_evenly(numbered):
     assert len(starts) == 4 and np.diff(starts).min() >= 8
 
 
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_recording_that_is_just_long_enough_is_so_however_few_runs_are_wanted(numbered, limit):
+    footage = read_footage(str(numbered), PICTURE, 0.1, 24, limit)
+    assert len(footage.calibration) >= 1 and len(footage.verification) >= 1
+
+
 def test_frames_of_a_video_are_taken_at_the_models_step(shared_data):
     video = shared_data / "intel_sample_videos" / "car-detection.mp4"  # 377 frames at 12.5 per second
     footage = read_footage(str(video), PICTURE, 0.24, 4, 100)
