@@ -74,7 +74,8 @@ def read_footage(
             if now + early_ns >= next_start_ns:
                 runs.append(_Run(now))
                 next_start_ns = now + spacing_ns
-                if len(runs) > 4 * max(limit, FEWEST_STARTED):  # a long recording: keep every other one and start them half as often
+                # A long recording: keep every other one and start them half as often.
+                if len(runs) > 4 * max(limit, FEWEST_STARTED):
                     runs = runs[::2]
                     spacing_ns *= 2
             due = [r for r in runs if len(r.pictures) < length and now + early_ns >= r.started_ns + len(r.pictures) * step_ns]

@@ -42,8 +42,9 @@ def test_no_frame_is_both_calibrated_and_verified_on(numbered):
 
 def test_a_long_recording_is_thinned_evenly(numbered):
     footage = read_footage(str(numbered), PICTURE, 0.1, 5, 2)
-    starts = numbers(footage.calibration)[:, 0].tolist() + numbers(footage.verification)[:, 0].tolist()
-    assert len(starts) == 4 and np.diff(starts).min() >= 8
+    for half in (footage.calibration, footage.verification):
+        first, last = numbers(half)[:, 0]
+        assert last - first >= 15
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
