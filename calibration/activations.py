@@ -15,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from calibration.histogram import LEVELS, NOT_FINITE, CalibrationError, MagnitudeHistogram, Method
+from edge.engines.onnxruntime_engine import WEIGHTS_IN
 
 NO_DATA = "there was no calibration data: give at least one batch"
 SMALLEST_FP16, LARGEST_FP16 = 2.0**-14, 65504.0
@@ -81,15 +82,17 @@ def measure_histograms(
     tensors: Sequence[str],
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
+    weights: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, MagnitudeHistogram]:
     """Run an FP32 graph over ``batches`` (inputs by name) and count the magnitudes in each tensor.
 
-    model: ONNX bytes in which all of ``tensors`` are outputs. progress: called with the number of batches done.
+    model: ONNX bytes in which all of ``tensors`` are outputs. weights: folder of the files that hold its weights, where it does
+    not itself. progress: called with the number of batches done.
     Blocks until the batches are used up. Raises CalibrationError.
     """
     histograms = {name: MagnitudeHistogram() for name in tensors}
-    for done, seen in enumerate(_watch(model, tensors, batches), start=1):
+    for done, seen in enumerate(_watch(model, weights, tensors, batches), start=1):
         for name, values in seen.items():
             histograms[name].add(values)
         progress(done)
@@ -109,12 +112,13 @@ def measure_channels(
     tensors: Sequence[str],
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
+    weights: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[np.float32]]:
     """The largest magnitude in every channel (the last axis, D) of each tensor, float32 (D,). As measure_histograms else.
     Raises CalibrationError."""
     peaks: dict[str, NDArray[np.float32]] = {}
-    for done, seen in enumerate(_watch(model, tensors, batches), start=1):
+    for done, seen in enumerate(_watch(model, weights, tensors, batches), start=1):
         for name, values in seen.items():
             peak = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
             if not np.isfinite(peak).all():
@@ -131,13 +135,14 @@ def measure_rounding(
     table: ScaleTable,
     batches: Iterable[Mapping[str, NDArray[Any]]],
     *,
+    weights: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[np.float64]]:
     """What the scales of ``table`` do on average to every channel (the last axis, D) of its tensors: the mean before and the
     mean after rounding, float64 (2, D). As measure_histograms else. Raises CalibrationError."""
     sums: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
-    for done, seen in enumerate(_watch(model, list(table.tensors), batches), start=1):
+    for done, seen in enumerate(_watch(model, weights, list(table.tensors), batches), start=1):
         for name, values in seen.items():
             rows = values.reshape(-1, values.shape[-1])
             scale = np.float32(table.tensors[name].scale)
@@ -152,13 +157,15 @@ def measure_rounding(
 
 
 def _watch(
-    model: bytes, tensors: Sequence[str], batches: Iterable[Mapping[str, NDArray[Any]]]
+    model: bytes, weights: Path | None, tensors: Sequence[str], batches: Iterable[Mapping[str, NDArray[Any]]]
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """What the tensors hold, batch by batch."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # it keeps what it was once given: GBs, where hundreds of tensors are watched
+    if weights is not None:
+        options.add_session_config_entry(WEIGHTS_IN, str(weights))
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     for batch in batches:
         yield dict(zip(tensors, session.run(list(tensors), dict(batch)), strict=True))

@@ -15,8 +15,10 @@ from edge.bundle import Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
-from export.compare import Comparison, compare
+from export.compare import SEARCHED, Comparison, compare
+from export.effort import affordable, affordable_by_all
 from export.evidence import About, Evidence, GraphSize, growth, plan_costs
+from export.external_weights import size
 from export.feeds import Plans, Progress, few_of_each, unwatched
 from export.gate import Failure, failures, judged
 from export.labels import Labelled, anomaly_report
@@ -32,7 +34,15 @@ NAMED = 5
 LAYERS_ON = 4
 """Inputs on which layers are compared and, below the gate, tried one by one."""
 
+CALLS_OF_A_SEARCH = 20
+"""Of the rollout, by both chains in one state."""
+
 Say = Callable[[str], None]
+
+
+def int8_engine(part: Part, model: bytes) -> Engine:
+    """A quantized part as the CPU runs it."""
+    return OnnxRuntimeEngine(model, f"{part} (int8)")
 
 
 @dataclass(frozen=True)
@@ -61,18 +71,29 @@ def accept(
     already: Mapping[str, Any] | None = None,
     labelled: Labelled | None = None,
     target: str | None = None,
+    load: Callable[[Part, bytes], Engine] = int8_engine,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Acceptance:
     """Measure on footage that calibration has not seen.
 
     pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
-    the report that others measured. target: of TARGETS, or CPU: what it must run is part of the verdict. Blocks for minutes.
-    Raises UserError.
+    the report that others measured. target: of TARGETS, or CPU: what it must run is part of the verdict. load: starts a
+    quantized part. Blocks for minutes. Raises UserError.
     """
-    engines: dict[Part, Engine] = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
+    engines: dict[Part, Engine] = {part: load(part, q.model) for part, q in quantized.items()}
+    graphs = {part: q.fp32 for part, q in quantized.items()}
+    searched = affordable(graphs["rollout"], SEARCHED, least=0, times=CALLS_OF_A_SEARCH) if "rollout" in graphs else 0
     compared = compare(
-        exact, engines, pictures, actions, seed=seed, plans=plans, plan_count=plan_count, progress=progress
+        exact,
+        engines,
+        pictures,
+        actions,
+        seed=seed,
+        plans=plans,
+        plan_count=plan_count,
+        searched=searched,
+        progress=progress,
     )
     report: dict[str, Any] = {**(already or {}), **compared.report}
     if labelled is not None:
@@ -94,7 +115,8 @@ def accept(
         report["target"] = {"name": target, "refusals": len(report["lint"][target])}
     report["verified_on"] = verified_on
     say("comparing layer by layer")
-    few = few_of_each(exact, pictures[:LAYERS_ON], actions[:LAYERS_ON], plans, seed)
+    count = affordable_by_all(graphs.values(), LAYERS_ON, times=LAYERS_ON)
+    few = few_of_each(exact, pictures[:count], actions[:count], plans, seed)
     layers = {}
     for part, q in quantized.items():
         if not q.table.tensors:  # dynamic scales: its layers have no names of their own
@@ -107,7 +129,7 @@ def accept(
         gate=judged(report),
         layers=layers,
         growth=growth(compared, commanded=commanded),
-        sizes={part: GraphSize(q.fp32.ByteSize(), len(q.model)) for part, q in quantized.items()},
+        sizes={part: GraphSize(size(q.fp32), len(q.model)) for part, q in quantized.items()},
         costs=plan_costs(compared.exact_costs, compared.costs),
     )
     return Acceptance(evidence, failures(report), compared, few)

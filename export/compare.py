@@ -60,10 +60,12 @@ def compare(
     seed: int,
     plans: Plans,
     plan_count: int,
+    searched: int = SEARCHED,
     progress: Progress = unwatched,
 ) -> Comparison:
     """Latents, open-loop predictions, and, with a rollout, the costs of plan_count sets of plans and what a planner makes of
-    them. pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A). Blocks for minutes."""
+    them. pictures: (E, T, H, W, 3), or clips (E, T, F, H, W, 3). actions: (E, T, A). searched: states in which to run the
+    planner's whole search. Blocks for minutes."""
     latents = encode(exact["encoder"], pictures, progress)
     rounded = encode(quantized["encoder"], pictures, progress)
     report: dict[str, Any] = {"encoder": latent_report(latents, rounded)}
@@ -93,8 +95,9 @@ def compare(
         firsts = np.stack([feed["actions"][:, 0] for feed in feeds])
         report["planner"] = plan_report(costs[0], plan_costs(other, feeds, progress), firsts)
         report["end_to_end"] |= plan_report(costs[0], costs[1], firsts)
-        with contextlib.suppress(PlanningError):  # a rollout of so few plans that the planner has nothing to choose from
-            report["search"] = _search_report(one, other, feeds, own, costs[0], progress)
+        if searched:
+            with contextlib.suppress(PlanningError):  # a rollout of so few plans that the planner has nothing to choose from
+                report["search"] = _search_report(one, other, feeds[:searched], own[:searched], costs[0, :searched], progress)
     return Comparison(report, imagined, alone, latents, rounded, chained, costs[0], costs[1])
 
 
@@ -122,7 +125,6 @@ def _search_report(
 ) -> dict[str, float]:
     """The planner's whole search with either chain. Small differences decide between equally good plans, so that actions
     agree less often than costs would let expect; regret says what that costs, by FP32, in units as in plan_report."""
-    feeds, own, costs = feeds[:SEARCHED], own[:SEARCHED], costs[:SEARCHED]
     found = search(exact, feeds, progress), search(quantized, own, progress)
     tried = []
     for feed, one, other in zip(feeds, *found, strict=True):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from edge.bundle import Part
 from edge.messages import Floats
-from export.feeds import Plans, Progress, babbled_plans, clips, unwatched
+from export.effort import LEAST_PLANS, affordable, multiplications, within
+from export.feeds import Plans, Progress, babbled_plans, clips, predictor_steps, unwatched
 from export.frames import Footage, read_footage
 from export.labels import Labelled, read_labelled
 from export.sources.source import Source
 
 RUNS = 32
-"""Runs of footage to calibrate on, and as many to verify on."""
+"""Runs of footage to calibrate on, and as many to verify on; fewer for a model of which so many are more than WORK_SEEN."""
+WORK_SEEN = 4e12
+"""Multiplications of encoder and predictor in one pass over all runs."""
 VERIFICATION_SEED = 4
 VERIFICATION_PLANS = 24
-"""Sets of plans; each is N plans of K steps in one call."""
+"""Sets of plans; each is N plans of K steps in one call. Fewer for a large rollout (:func:`plan_sets`)."""
 
 
 def run_length(source: Source) -> int:
@@ -29,8 +35,18 @@ def run_length(source: Source) -> int:
 def read_for(source: Source, frames: str, progress: Progress = unwatched, seconds: float | None = None) -> Footage:
     """frames: a recording, or a live source to film for so many seconds; see read_footage. Blocks until it is read. Raises
     UserError."""
-    picture, step_s = source.picture, source.time.step_s / source.picture.per_step
-    return in_steps(read_footage(frames, picture, step_s, run_length(source), RUNS, progress, seconds), source)
+    picture, length = source.picture, run_length(source)
+    steps = 1 + (length - picture.frames) // picture.per_step
+    runs: dict[Part, int] = {"encoder": steps, "predictor": predictor_steps(steps, source.time.context)}
+    work = sum(multiplications(source.graphs[part]) * times for part, times in runs.items() if part in source.graphs)
+    limit = within(WORK_SEEN, work, RUNS)
+    step_s = source.time.step_s / picture.per_step
+    return in_steps(read_footage(frames, picture, step_s, length, limit, progress, seconds), source)
+
+
+def plan_sets(graphs: Mapping[Part, onnx.ModelProto], wanted: int) -> int:
+    """How many sets of plans to run the rollout on, if there is one."""
+    return affordable(graphs["rollout"], wanted, least=LEAST_PLANS) if "rollout" in graphs else wanted
 
 
 def in_steps(footage: Footage, source: Source) -> Footage:

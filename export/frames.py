@@ -19,6 +19,8 @@ from export.moments import filmed, is_recording, recorded
 
 STARTS_PER_RUN = 4
 """Runs of a short recording overlap: a new one starts this often while one lasts."""
+FEWEST_STARTED = 8
+"""Four times as many are followed, however few are wanted, so that both halves have one."""
 
 
 class FramesError(UserError):
@@ -90,7 +92,7 @@ def read_footage(
         if now + early_ns >= next_start_ns:
             runs.append(_Run(now))
             next_start_ns = now + spacing_ns
-            if len(runs) > 4 * limit:  # a long recording: keep every other one and start them half as often
+            if len(runs) > 4 * max(limit, FEWEST_STARTED):  # a long recording: keep every other one and start them half as often
                 runs = runs[::2]
                 spacing_ns *= 2
         due = [r for r in runs if len(r.pictures) < length and now + early_ns >= r.started_ns + len(r.pictures) * step_ns]

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edge.engines.engine import Array
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from export.external_weights import WeightsFile, engine_of, folder_for, too_large
 from export.feeds import Progress, run, unwatched
+from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
 from export.quantize.linears import find_linears, with_outputs
 from export.sources.source import Feed
 
-GROUP_BYTES = 256 << 20
-"""As many layers are watched in one run as have outputs that fit in this."""
+WATCHED_BYTES = 512 << 20
+"""Of outputs in one run. Of larger graphs every n-th token is compared, as the whole would take a run for each part of it."""
 
 
 class LayerError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One layer. relative_error: ||a - b|| / ||a|| of its whole output, cosine: between whole outputs; means over inputs,
+    """One layer. relative_error: ||a - b|| / ||a|| of its whole output, cosine: between whole outputs (of every
+    n-th token, where that is more than WATCHED_BYTES); means over inputs,
     of the worst of the ``places`` in which the graph uses the layer (a rollout does in every step)."""
 
     layer: str
@@ -52,24 +54,24 @@ def layer_errors(
     """Run both graphs over ``feeds`` and compare the output of every quantized Linear; worst first.
 
     exact: the graph that ``quantized`` was made from, or :func:`without_rounding` of it: the same names of tensors. Blocks
-    for the runs, and for loading both graphs once per GROUP_BYTES of outputs.
+    for the runs.
     """
     watched = _watched(exact, quantized)
+    if not watched:
+        return []
     measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    groups = list(_groups(watched))
-    for done, group in enumerate(groups):
-        tensors = [each.tensor for each in group]
-        one, other = (
-            OnnxRuntimeEngine(with_outputs(model, tensors).SerializeToString(), where)
-            for model, where in ((exact, "layers (fp32)"), (quantized, "layers (int8)"))
-        )
-        for index, feed in enumerate(feeds):
-            run(one, feed), run(other, feed)
-            for tensor in tensors:
-                measured[tensor].append(_compared(one.output(tensor), other.output(tensor)))
-            progress(done * len(feeds) + index + 1, len(groups) * len(feeds))
-        one.close()
-        other.close()
+    tensors = list(dict.fromkeys(each.tensor for each in watched))
+    every = math.ceil(sum(each.bytes for each in watched) / WATCHED_BYTES)
+    one = engine_of(_watching(exact, tensors, every), "layers (fp32)")
+    other = engine_of(_watching(quantized, tensors, every), "layers (int8)")
+    for done, feed in enumerate(feeds, start=1):
+        run(one, feed), run(other, feed)
+        for tensor in tensors:
+            name = tensor if every == 1 else _sampled(tensor)
+            measured[tensor].append(_compared(one.output(name), other.output(name)))
+        progress(done, len(feeds))
+    one.close()
+    other.close()
     places: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in watched:
         cosines, errors = zip(*measured[each.tensor], strict=True)
@@ -89,7 +91,8 @@ def layer_errors(
 
 def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     """An INT8 graph in float arithmetic: activations pass unrounded, weights keep the values that INT8 gave them. What to
-    compare with where the graph from before quantization is not at hand; the rounding of weights does not show then."""
+    compare with where the graph from before quantization is not at hand; the rounding of weights does not show then. A graph
+    that becomes too large needs a place for its weights (export.external_weights)."""
     copy = onnx.ModelProto()
     copy.CopyFrom(quantized)
     graph = copy.graph
@@ -97,11 +100,16 @@ def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     makers = {node.output[0]: node for node in graph.node}
     through: dict[str, str] = {}
     kept = []
+    rounded = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    bytes_of_floats = sum(4 * math.prod(constants[node.input[0]].dims) for node in rounded)
+    with WeightsFile(folder_for(bytes_of_floats) if too_large(bytes_of_floats) else None) as weights:
+        for node in rounded:
+            steps, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+            weights.put(graph.initializer.add(name=node.output[0]), steps.astype(np.float32) * scale)
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            steps, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
-            graph.initializer.append(numpy_helper.from_array(steps.astype(np.float32) * scale, node.output[0]))
-        elif node.op_type == "DequantizeLinear" and node.input[0] in makers:
+            continue
+        if node.op_type == "DequantizeLinear" and node.input[0] in makers:
             through[node.output[0]] = makers[node.input[0]].input[0]
         elif node.op_type != "QuantizeLinear":
             kept.append(node)
@@ -111,7 +119,7 @@ def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(copies)
     drop_unused_constants(graph)
-    onnx.checker.check_model(copy)
+    onnx.checker.check_model(outline(copy))
     return copy
 
 
@@ -126,7 +134,7 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
     for node in exact.graph.node:
         for name in node.input:
             readers[name].append(node)
-    inner = onnx.shape_inference.infer_shapes(exact, strict_mode=True).graph
+    inner = onnx.shape_inference.infer_shapes(outline(exact), strict_mode=True).graph
     sizes = {
         value.name: 4 * math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
         for value in (*inner.value_info, *inner.output)
@@ -144,15 +152,19 @@ def _watched(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[_Watche
     return found
 
 
-def _groups(watched: Sequence[_Watched]) -> Iterator[list[_Watched]]:
-    group: list[_Watched] = []
-    for each in watched:
-        if group and sum(other.bytes for other in group) + each.bytes > GROUP_BYTES:
-            yield group
-            group = []
-        group.append(each)
-    if group:
-        yield group
+def _watching(model: onnx.ModelProto, tensors: list[str], every: int) -> onnx.ModelProto:
+    """A copy in which the tensors are outputs, or of each every n-th token (the last axis but one) under another name."""
+    if every == 1:
+        return with_outputs(model, tensors)
+    copy = with_outputs(model, [])
+    numbers = {"sampled_from": 0, "sampled_to": np.iinfo(np.int64).max, "sampled_along": -2, "sampled_by": every}
+    copy.graph.initializer.extend(numpy_helper.from_array(np.array([n], np.int64), name) for name, n in numbers.items())
+    copy.graph.node.extend(helper.make_node("Slice", [tensor, *numbers], [_sampled(tensor)]) for tensor in tensors)
+    return with_outputs(copy, [_sampled(tensor) for tensor in tensors])
+
+
+def _sampled(tensor: str) -> str:
+    return f"{tensor}_sampled"
 
 
 def _compared(exact: Array, quantized: Array) -> tuple[float, float]:

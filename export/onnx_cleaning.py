@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from export.external_weights import values
 from export.lint.outline import outline
 
 OPSET = 19
@@ -38,7 +39,7 @@ def fold_transposes(model: onnx.ModelProto) -> None:
             kept.append(node)
             continue
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
-        turned = np.transpose(numpy_helper.to_array(constants[node.input[0]]), order)
+        turned = np.transpose(values(constants[node.input[0]]), order)
         graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(turned), node.output[0]))
     _replace_nodes(graph, kept)
     drop_unused_constants(graph)
@@ -55,7 +56,7 @@ def split_gemms(model: onnx.ModelProto) -> None:
         if node.op_type != "Gemm" or not plain or node.input[1] not in constants:
             rewritten.append(node)
             continue
-        weight = numpy_helper.to_array(constants[node.input[1]])
+        weight = values(constants[node.input[1]])
         name = node.input[1]
         if settings.get("transB", 0):
             weight, name = weight.T, f"{name}_transposed"

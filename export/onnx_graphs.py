@@ -8,18 +8,24 @@ from multiplying in integers, and the exporter's notes would carry file names of
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
+from edge.errors import UserError
+from export.external_weights import folder_for, read_beside, shed, too_large
 from export.onnx_cleaning import OPSET, clean, compacted
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
-    """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes."""
+    """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes. Weights that one message cannot
+    hold are left in a file (export.external_weights). Raises UserError if that cannot be written."""
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -38,6 +44,25 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
     finally:
         quiet.setLevel(level)
     assert program is not None  # it is with dynamo=True and no file
+    size = sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers()))
+    if too_large(size):
+        return _with_weights_aside(program, folder_for(size))
     model = program.model_proto
     clean(model)
     return compacted(model)
+
+
+def _with_weights_aside(program: ONNXProgram, folder: Path) -> onnx.ModelProto:
+    """The clean graph, its weights in the folder. They are written twice, the first time as the exporter has them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="draft-") as draft:
+            written = Path(draft) / "graph.onnx"
+            program.save(str(written), external_data=True)
+            model = read_beside(written)
+            clean(model)
+            return shed(model, folder)
+    except OSError as error:
+        raise UserError(
+            f"weights cannot be written to {folder} ({error.strerror}): free space there, or give another --out"
+        ) from None

@@ -20,11 +20,14 @@ import numpy as np
 from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.errors import UserError
 from edge.messages import Floats
 from export.acceptance import Acceptance, Say, accept
 from export.assemble import NO_GRAPHS, assemble, own_version
 from export.compare import compare
+from export.effort import affordable_by_all
 from export.evidence import About, Evidence
+from export.external_weights import engine_of, loadable, size, too_large
 from export.feeds import Progress, few_of_each, run, unwatched
 from export.footage import (
     VERIFICATION_PLANS,
@@ -32,6 +35,7 @@ from export.footage import (
     babbling,
     drawn_actions,
     labelled_for,
+    plan_sets,
     verified_on,
 )
 from export.frames import Footage
@@ -48,7 +52,7 @@ from export.stages import Stages
 
 CALIBRATION_SEED = 3
 CALIBRATION_PLANS = 12
-"""Sets of plans; each is N plans of K steps in one call."""
+"""Sets of plans; each is N plans of K steps in one call. Fewer for a large rollout."""
 TRIED_ON = 4
 """Inputs on which the FP32 graphs are held against the original framework, and layers are tried one by one."""
 
@@ -97,20 +101,28 @@ def export_bundle(
     engines on. labels: a file of export.labels. target: see accept. stages: those that an interrupted export has finished
     already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
     stages = Stages(None) if stages is None else stages
+    for part, graph in source.graphs.items():
+        if (with_fp32 or dynamic) and too_large(size(graph)):
+            raise UserError(
+                f"the {part} has {size(graph) / 1e9:.1f} GB in float32, and a bundle's graph is one file of at most 2 GB: "
+                f"leave out {'--fp32' if with_fp32 else '--dynamic'}"
+            )
     watch = _Stopwatch()
     labelled = labelled_for(source, labels, footage.calibration, progress)
     exact: dict[Part, Engine] = {
-        part: Remembering(OnnxRuntimeEngine(graph.SerializeToString(), f"{part} (fp32)"))
+        part: Remembering(engine_of(graph, f"{part} (fp32)"))
         for part, graph in source.graphs.items()
     }
     plans = babbling(source)
     made_by = f"latentloop {own_version()}, {source.made_with}"
-    babbled = drawn_actions(source, footage.calibration, CALIBRATION_SEED)[:TRIED_ON]
-    few = few_of_each(exact, footage.calibration[:TRIED_ON], babbled, plans, CALIBRATION_SEED)
+    plan_count = plan_sets(source.graphs, VERIFICATION_PLANS)
+    tried = affordable_by_all(source.graphs.values(), TRIED_ON, times=TRIED_ON)
+    babbled = drawn_actions(source, footage.calibration, CALIBRATION_SEED)[:tried]
+    few = few_of_each(exact, footage.calibration[:tried], babbled, plans, CALIBRATION_SEED)
     report: dict[str, Any] = {}
     if source.peer is not None:
         say("holding the FP32 graphs against the original framework")
-        graphs = (graph.SerializeToString() for graph in source.graphs.values())
+        graphs = (loadable(graph)[0] for graph in source.graphs.values())
         shown = (x for feeds in few.values() for feed in feeds for x in feed.values())
         report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
     watch.lap("parity")
@@ -129,6 +141,14 @@ def export_bundle(
     say("verifying on footage that calibration has not seen")
     seen, done = footage.verification, drawn_actions(source, footage.verification, VERIFICATION_SEED)
 
+    loaded: dict[Part, tuple[bytes, Engine]] = {}
+
+    def engine(part: Part, model: bytes) -> Engine:
+        if part not in loaded or loaded[part][0] != model:
+            loaded.pop(part, None)  # its memory, before the new one takes as much
+            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
+        return loaded[part][1]
+
     def accepting(graphs: Mapping[Part, Quantized]) -> Acceptance:
         return accept(
             exact,
@@ -137,28 +157,22 @@ def export_bundle(
             done,
             seed=VERIFICATION_SEED,
             plans=plans,
-            plan_count=VERIFICATION_PLANS,
+            plan_count=plan_count,
             commanded=not source.actions,
             about=About(source.name, source.made_from, made_by, "its FP32 graphs"),
             verified_on=verified_on(footage),
             already=report,
             labelled=labelled,
             target=target,
+            load=engine,
             say=say,
             progress=progress,
         )
 
-    loaded: dict[Part, tuple[bytes, Engine]] = {}
-
-    def engine(part: Part, model: bytes) -> Engine:
-        if part not in loaded or loaded[part][0] != model:
-            loaded[part] = model, Remembering(OnnxRuntimeEngine(model, f"{part} (int8)"))
-        return loaded[part][1]
-
     def failing(graphs: Mapping[Part, Quantized]) -> list[Failure]:
         engines = {part: engine(part, q.model) for part, q in graphs.items()}
         return failures(
-            compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=VERIFICATION_PLANS).report
+            compare(exact, engines, seen, done, seed=VERIFICATION_SEED, plans=plans, plan_count=plan_count, searched=0).report
         )
 
     accepted = accepting(quantized)
@@ -217,7 +231,7 @@ def calibrate(
         drawn_actions(source, footage.calibration, CALIBRATION_SEED),
         seed=CALIBRATION_SEED,
         plans=babbling(source),
-        plan_count=CALIBRATION_PLANS,
+        plan_count=plan_sets(source.graphs, CALIBRATION_PLANS),
         made_from=footage.label,
         keep_float=(*source.keep_float, *keep_float),
         restored=restored,

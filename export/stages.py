@@ -1,7 +1,7 @@
 """Finished stages of an export, kept beside the bundle to come, so that an interrupted one goes on where it was.
 
 A stage is found again by a hash of everything that went into it: whoever changes the checkpoint, the footage or a setting gets
-a new stage, never an old result. Each is one file, written whole.
+a new stage, never an old result. Each is one file, written whole; a graph over 2 GB has its weights in one beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from edge.errors import UserError
 from edge.messages import Floats
 from edge.whole_file import write_whole
 from export.assemble import own_version
+from export.external_weights import intact, kept_in
 from export.sources.source import Feed, Source
 
 T = TypeVar("T")
@@ -97,7 +98,8 @@ def open_once(stages: Stages, path: Path, open_source: Callable[[Path], Source])
 
     def original() -> Source:
         if not opened:
-            opened.append(open_source(path))
+            with kept_in(stages.folder):
+                opened.append(open_source(path))
         return opened[0]
 
     def make() -> tuple[Source, bool]:
@@ -121,5 +123,8 @@ def _encoded(value: Any) -> bytes:
 
 def _decoded(kind: type, value: Any) -> Any:
     if kind is onnx.ModelProto:
-        return onnx.load_from_string(value)
+        model = onnx.load_from_string(value)
+        if not intact(model):
+            raise ValueError("the file of its weights is gone or has changed")
+        return model
     raise NotImplementedError(f"{kind} cannot be kept")

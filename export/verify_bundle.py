@@ -9,7 +9,16 @@ from edge.cameras.source import parse_source
 from export.acceptance import Say, accept, blamed
 from export.evidence import About, Evidence
 from export.feeds import Progress, unwatched
-from export.footage import VERIFICATION_PLANS, VERIFICATION_SEED, babbling, drawn_actions, labelled_for, read_for, verified_on
+from export.footage import (
+    VERIFICATION_PLANS,
+    VERIFICATION_SEED,
+    babbling,
+    drawn_actions,
+    labelled_for,
+    plan_sets,
+    read_for,
+    verified_on,
+)
 from export.frames import short_name
 from export.from_bundle import source_of, take_apart
 
@@ -38,7 +47,7 @@ def verify_bundle(
         drawn_actions(source, footage.verification, VERIFICATION_SEED),
         seed=VERIFICATION_SEED,
         plans=babbling(source),
-        plan_count=VERIFICATION_PLANS,
+        plan_count=plan_sets({part: q.fp32 for part, q in parts.quantized.items()}, VERIFICATION_PLANS),
         commanded=not source.actions,
         about=About(source.name, source.made_from, source.made_with, parts.against),
         verified_on=f"{verified_on(footage)} of {short_name(parse_source(frames))}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -46,6 +47,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Measure and print; 1 below the gate. Raises UserError."""
     with needs_extra("export"):
+        from export.external_weights import kept_in
         from export.frames import check_source
         from export.remedy import advice, bound_of, complaints, culprits, name_of
         from export.report.page import render
@@ -55,9 +57,10 @@ def run(args: argparse.Namespace) -> int:
     against = load(args.against) if args.against else None
     line = ProgressLine(sys.stderr.isatty())
     line.say(reading(args.frames, args.seconds))
-    evidence = verify_bundle(
-        bundle, args.frames, args.seconds, against=against, labels=args.labels, say=line.say, progress=line.count
-    )
+    with tempfile.TemporaryDirectory(prefix="latentloop-") as folder, kept_in(Path(folder)):
+        evidence = verify_bundle(
+            bundle, args.frames, args.seconds, against=against, labels=args.labels, say=line.say, progress=line.count
+        )
     line.clear()
     if args.report is not None:
         write_page(args.report, render(evidence, bundle))

@@ -20,6 +20,7 @@ X86 = ("x86_64", "AMD64", "i686")
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 # It turns MatMul and Add into Gemm with a float bias, which has no integer form: INT8 would silently run in float.
 FLOATING_FUSION = "MatMulAddFusion"
+WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeEngine:
@@ -27,7 +28,8 @@ class OnnxRuntimeEngine:
 
     model: the bytes of an ONNX file. where: names it in errors. integers: False removes the Q/DQ nodes while loading,
     so that the quantized weights run in float arithmetic. threads: for one operator. spinning: let idle threads burn
-    CPU for a little latency. disabled: graph optimisations to leave out; only tests change it. Raises EngineError.
+    CPU for a little latency. disabled: graph optimisations to leave out; only tests change it. weights: folder of the files
+    that hold a model's weights, where it does not itself. Raises EngineError.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class OnnxRuntimeEngine:
         spinning: bool = False,
         integers: bool = True,
         disabled: tuple[str, ...] = (FLOATING_FUSION,),
+        weights: Path | None = None,
     ) -> None:
         self._where = where
         options = ort.SessionOptions()
@@ -52,6 +55,8 @@ class OnnxRuntimeEngine:
         }
         if not integers:
             entries |= {"session.disable_quant_qdq": "1", "session.enable_quant_qdq_cleanup": "1"}
+        if weights is not None:
+            entries[WEIGHTS_IN] = str(weights)
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
         try:
@@ -60,9 +65,10 @@ class OnnxRuntimeEngine:
                 model = onnx_file.with_unsigned_activations(model)
             with tempfile.TemporaryDirectory(prefix="latentloop-") as folder:
                 optimised = Path(folder) / "optimised.onnx"
-                options.optimized_model_filepath = str(optimised)
+                if quantized:  # else there is nothing to count, and a large model is not written for nothing
+                    options.optimized_model_filepath = str(optimised)
                 self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-                gemms = onnx_file.integer_gemms(optimised.read_bytes())
+                gemms = onnx_file.integer_gemms(optimised.read_bytes()) if quantized else 0
         except onnx_file.OnnxFileError as error:
             raise EngineError(f"{where} is not a usable ONNX file: {error}; export the bundle again") from None
         except Exception as error:  # onnxruntime raises its own unrelated types, RuntimeError and OSError

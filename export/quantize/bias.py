@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from export.external_weights import values
 from export.quantize.linears import Linear
 from export.quantize.qdq import quantize_weight
 
@@ -26,27 +27,30 @@ def corrected(
     they are, and so do biases that something else reads too."""
     copy = onnx.ModelProto()
     copy.CopyFrom(quantized)
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in fp32.graph.initializer}
+    weights = {tensor.name: tensor for tensor in fp32.graph.initializer}
     biases = {tensor.name: tensor for tensor in copy.graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in copy.graph.node:
         for name in node.input:
             readers[name].append(node)
     products = {node.name: node.output[0] for node in copy.graph.node}
-    rounded_weights: dict[str, NDArray[np.float64]] = {}
+    biased: dict[str, list[tuple[str, Linear]]] = defaultdict(list)
     errors: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for linear in linears:
         after = readers[products[linear.node]]
         bias = next((n for n in after[0].input if n in biases), "") if [n.op_type for n in after] == ["Add"] else ""
         if not bias or tuple(biases[bias].dims) != (linear.n,):
             continue
-        if linear.weight not in rounded_weights:
-            integers, scale = quantize_weight(weights[linear.weight])
-            rounded_weights[linear.weight] = integers.astype(np.float64) * scale
-        mean, rounded = rounding[linear.activation]
-        errors[bias].append(mean @ weights[linear.weight] - rounded @ rounded_weights[linear.weight])
+        biased[linear.weight].append((bias, linear))
+    for name, users in biased.items():  # one weight after the other: all of them in float64 may not fit into memory
+        weight = values(weights[name])
+        integers, scale = quantize_weight(weight)
+        rounded_weight = integers.astype(np.float64) * scale
+        for bias, linear in users:
+            mean, rounded = rounding[linear.activation]
+            errors[bias].append(mean @ weight - rounded @ rounded_weight)
     for bias, found in errors.items():
         if len(found) == len(readers[bias]):
-            mended = numpy_helper.to_array(biases[bias]) + np.mean(found, axis=0)
+            mended = values(biases[bias]) + np.mean(found, axis=0)
             biases[bias].CopyFrom(numpy_helper.from_array(mended.astype(np.float32), bias))
     return copy

@@ -12,8 +12,10 @@ from calibration.scale_cache import digest
 from edge.bundle import Part
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
+from export.external_weights import engine_of
 from export.feeds import Plans, encode, picture_feed, predictor_feeds, predictor_steps, rollout_feeds
 from export.quantize.pipeline import PLAIN, Batches, Calibration, Quantized, quantize, requantize
+from export.remembering import Remembering
 from export.sources.source import Feed
 
 
@@ -64,7 +66,7 @@ def quantize_model(
     if "predictor" not in graphs:
         return quantized
     say("calibrating the predictor")
-    predictor = OnnxRuntimeEngine(graphs["predictor"].SerializeToString(), "predictor (fp32)")
+    predictor = Remembering(engine_of(graphs["predictor"], "predictor (fp32)"))
     context = predictor.inputs["context"].shape[1]
 
     def imagined() -> Iterator[Feed]:

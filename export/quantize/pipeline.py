@@ -21,6 +21,8 @@ from calibration.activations import (
 )
 from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
+from export.effort import affordable
+from export.external_weights import embed, loadable
 from export.quantize.bias import corrected
 from export.quantize.dynamic import write_dynamic
 from export.quantize.linears import Linear, find_linears, with_outputs
@@ -32,7 +34,8 @@ Batches = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
 METHOD: Method = "mse"
 """Measured on three models: docs/export.md."""
 CORRECTED_ON = 128
-"""Batches that the means for bias correction are taken over."""
+"""Batches that the means for bias correction are taken over, fewer for a large graph; as is what smoothing looks at."""
+LEAST_BATCHES, RUNS_OF_A_BATCH = 2, 2
 
 
 @dataclass(frozen=True)
@@ -91,27 +94,36 @@ def quantize(
     def once(kind: str, key: str, measure: Callable[[], Arrays]) -> Arrays:
         return how.cache.arrays(kind, key, frames, measure) if how.cache else measure()
 
-    key = digest([model.SerializeToString(deterministic=True), f"smoothing {how.smoothing}"])
+    key = digest([loadable(model)[0], f"smoothing {how.smoothing}"])
     smoothed = None
     if how.smoothing:
         norms = foldable(model)
-        watching = with_outputs(model, norms).SerializeToString()
-        peaks = once("channels", key, lambda: measure_channels(watching, norms, batches(), progress=progress)) if norms else {}
+        watching, weights = loadable(with_outputs(model, norms))
+        looked_at = islice(batches(), affordable(model, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
+
+        def measure_peaks() -> Arrays:
+            return measure_channels(watching, norms, looked_at, weights=weights, progress=progress)
+
+        peaks = once("channels", key, measure_peaks) if norms else {}
         smoothed = fold(model, peaks)
         model = smoothed.model
     every = find_linears(model)
     tensors = list(dict.fromkeys(linear.activation for linear in every))
-    observed = with_outputs(model, tensors).SerializeToString()
+    observed, folder = loadable(with_outputs(model, tensors))
 
     def measure() -> ScaleTable:
-        histograms = measure_histograms(observed, tensors, batches(), progress=progress)
+        histograms = measure_histograms(observed, tensors, batches(), weights=folder, progress=progress)
         return choose_ranges(histograms, how.method, made_from=made_from)
 
     table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
     rounding: Arrays = {}
     if how.correcting and tensors:
-        few = islice(batches(), CORRECTED_ON)
-        rounding = once(f"{how.method}-means", key, lambda: measure_rounding(observed, table, few, progress=progress))
+        few = islice(batches(), affordable(model, CORRECTED_ON, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
+
+        def measure_means() -> Arrays:
+            return measure_rounding(observed, table, few, weights=folder, progress=progress)
+
+        rounding = once(f"{how.method}-means", key, measure_means)
     linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
 
@@ -137,6 +149,7 @@ def _written(quantized: Quantized) -> Quantized:
     graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)
     if quantized.rounding:
         graph = corrected(graph, quantized.fp32, quantized.chosen, quantized.rounding)
+    embed(graph)
     return replace(
         quantized, model=graph.SerializeToString(), table=msgspec.structs.replace(quantized.table, tensors=used)
     )

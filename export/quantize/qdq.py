@@ -16,6 +16,8 @@ from onnx import helper, numpy_helper
 from calibration.activations import SMALLEST_FP16, ScaleTable, fp16_exact
 from calibration.histogram import LEVELS
 from edge.engines.onnx_file import ACTIVATION_ZERO_POINT
+from export.external_weights import values
+from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
 from export.quantize.linears import Linear
 
@@ -39,7 +41,7 @@ def write_qdq(model: onnx.ModelProto, table: ScaleTable, linears: Sequence[Linea
         x, w = linear.activation, linear.weight
         nodes = [] if x in done else activation_pair(x, table, constant)
         if w not in done:
-            nodes.append(weight_dequantized(linear, numpy_helper.to_array(constants[w]), constant))
+            nodes.append(weight_dequantized(linear, values(constants[w]), constant))
         done.update((x, w))
         return [*nodes, helper.make_node("MatMul", [f"{x}_dequantized", f"{w}_dequantized"], list(node.output), node.name)]
 
@@ -103,5 +105,5 @@ def rewritten(
     graph.node.extend(copies)
     graph.initializer.extend(new.values())
     drop_unused_constants(graph)
-    onnx.checker.check_model(copy, full_check=True)
+    onnx.checker.check_model(outline(copy), full_check=True)
     return copy

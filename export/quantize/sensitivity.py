@@ -16,6 +16,7 @@ from edge.bundle import Part
 from edge.config import PlannerConfig
 from edge.messages import Floats
 from edge.planning.refinement import late_weights
+from export.effort import affordable
 from export.quantize.pipeline import Quantized, requantize
 from export.quantize.switched import SwitchedGraph
 from export.sources.source import Feed
@@ -40,9 +41,11 @@ def damage_by_layer(
     part: Part, quantized: Quantized, feeds: Sequence[Feed], progress: Progress = lambda done, total: None
 ) -> list[Damage]:
     """Every quantized layer alone, worst first. The error is ||a - b|| / ||a||, of a rollout that of the plans' costs less
-    their mean, because an error that all plans share does not change which is best. Blocks for the runs."""
+    their mean, because an error that all plans share does not change which is best. Of a large graph fewer feeds are used.
+    Blocks for the runs."""
     graph = SwitchedGraph(quantized)
     seen = late_costs if part == "rollout" else _whole
+    feeds = feeds[: affordable(quantized.fp32, len(feeds), times=1 + len(graph.layers))]
     exact = [seen(graph.run(feed, ())) for feed in feeds]
     found = []
     for done, layer in enumerate(graph.layers, start=1):

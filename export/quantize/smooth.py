@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.external_weights import WeightsFile, folder_of, values
 from export.onnx_cleaning import compacted, drop_unused_constants
 
 ALPHA = 0.5
@@ -60,24 +61,25 @@ def fold(model: onnx.ModelProto, peaks: Mapping[str, NDArray[np.float32]], *, al
     copy.CopyFrom(model)
     constants = {tensor.name: tensor for tensor in copy.graph.initializer}
     nodes = {node.output[0]: node for node in copy.graph.node}
-    for group in groups:
-        weights = {name: numpy_helper.to_array(constants[name]) for name in group.weights}
-        rows = [np.abs(weights[name]).max(axis=1 - axis) for name, axis in group.weights.items()]
-        s = factors(np.max([peaks[norm.output[0]] for norm in group.norms], axis=0), np.max(rows, axis=0), alpha)
-        for name, axis in group.weights.items():
-            scaled = weights[name] * (s[:, None] if axis == 0 else s)
-            constants[name].CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), name))
-        for norm in (nodes[norm.output[0]] for norm in group.norms):
-            for place, name in enumerate(norm.input[1:], start=1):
-                if not name:
-                    continue
-                # A new constant, as norms elsewhere may read the old one.
-                new = f"{name}_smoothed_for_{next(iter(group.weights))}"
-                if new not in constants:
-                    divided = (numpy_helper.to_array(constants[name]) / s).astype(np.float32)
-                    copy.graph.initializer.append(numpy_helper.from_array(divided, new))
-                    constants[new] = copy.graph.initializer[-1]
-                norm.input[place] = new
+    with WeightsFile(folder_of(model)) as new_weights:
+        for group in groups:
+            weights = {name: values(constants[name]) for name in group.weights}
+            rows = [np.abs(weights[name]).max(axis=1 - axis) for name, axis in group.weights.items()]
+            s = factors(np.max([peaks[norm.output[0]] for norm in group.norms], axis=0), np.max(rows, axis=0), alpha)
+            for name, axis in group.weights.items():
+                scaled = weights[name] * (s[:, None] if axis == 0 else s)
+                new_weights.put(constants[name], scaled.astype(np.float32))
+            for norm in (nodes[norm.output[0]] for norm in group.norms):
+                for place, name in enumerate(norm.input[1:], start=1):
+                    if not name:
+                        continue
+                    # A new constant, as norms elsewhere may read the old one.
+                    new = f"{name}_smoothed_for_{next(iter(group.weights))}"
+                    if new not in constants:
+                        divided = (values(constants[name]) / s).astype(np.float32)
+                        copy.graph.initializer.append(numpy_helper.from_array(divided, new))
+                        constants[new] = copy.graph.initializer[-1]
+                    norm.input[place] = new
     drop_unused_constants(copy.graph)
     folded = tuple(_name(norm) for group in groups for norm in group.norms)
     return Smoothed(compacted(copy), folded, left)

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
+from export.external_weights import engine_of, values
 from export.feeds import run
 from export.quantize.linears import Linear
 from export.quantize.pipeline import Quantized
@@ -41,7 +41,7 @@ class SwitchedGraph:
             pair = dynamic_pair(x) if quantized.dynamic else activation_pair(x, quantized.table, constant)
             integers = [
                 *pair,
-                weight_dequantized(linear, numpy_helper.to_array(constants[linear.weight]), constant),
+                weight_dequantized(linear, values(constants[linear.weight]), constant),
                 helper.make_node("MatMul", rounded, [given]),
             ]
             floating = [helper.make_node("MatMul", list(node.input), [given])]
@@ -61,7 +61,7 @@ class SwitchedGraph:
         cast = helper.make_node("Cast", [SWITCHES], ["switched_on"], "switch_on", to=TensorProto.BOOL)
         switched.graph.node.insert(0, cast)
         switched = rewritten(switched, {linear.node: linear for linear in linears}, rewrite)
-        self._engine = OnnxRuntimeEngine(switched.SerializeToString(), "layers to try")
+        self._engine = engine_of(switched, "layers to try")
 
     def run(self, feed: Feed, quantized: Collection[str]) -> Floats:
         """The output with these layers quantized, all others in float."""

@@ -2,10 +2,12 @@
 measured without anybody's checkpoint.
 
     python -m export.reference.random_vjepa vitl --out build/vjepa2-vitl
+    python -m export.reference.random_vjepa vith --out build/vjepa2-vith
     python -m export.reference.random_vjepa ac-reduced --out build/vjepa2-ac
 
-``vitl`` is V-JEPA 2 ViT-L for ``latentloop export vjepa2``. ``ac-reduced`` is a V-JEPA 2-AC for ``latentloop export
-vjepa2-official``, as wide as the published one, with 4 of its 40 and 4 of its 24 layers.
+``vitl`` and ``vith`` are V-JEPA 2 ViT-L and ViT-H for ``latentloop export vjepa2``; the encoder of the latter is over 2 GB.
+``ac-reduced`` is a V-JEPA 2-AC for ``latentloop export vjepa2-official``, as wide as the published one, with 4 of its 40 and 4
+of its 24 layers.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from export.sources.vjepa_keys import hugging_face_name
 from export.sources.vjepa_model import ClipSpec, Encoder, MaskedPredictor, StackSpec
 
 State = dict[str, Tensor]
-VITL, VITL_PREDICTOR, MASK_TOKENS = StackSpec(1024, 24, 16, 4096), StackSpec(384, 12, 12, 1536), 10
+ENCODERS = {"vitl": StackSpec(1024, 24, 16, 4096), "vith": StackSpec(1280, 32, 16, 5120)}
+PREDICTOR, MASK_TOKENS = StackSpec(384, 12, 12, 1536), 10
 AC, AC_PREDICTOR = StackSpec(1408, 4, 22, 6144), StackSpec(1024, 4, 16, 4096)
+ACTION_STD = 1.0 / 0.075
+"""An action is some centimetres, in metres: its Linear makes as much of it as of the other tokens."""
 SEED = 0
 
 
@@ -35,6 +40,8 @@ def randomised(model: nn.Module, seed: int = SEED) -> State:
     for name, parameter in model.named_parameters():
         if "mask_tokens" in name:
             nn.init.normal_(parameter, std=0.5)
+        elif "action_encoder" in name and parameter.ndim == 2:
+            nn.init.normal_(parameter, std=ACTION_STD)
         elif parameter.ndim >= 2:
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
         elif name.endswith("bias"):
@@ -76,14 +83,16 @@ def write_official(path: Path, parts: Mapping[str, State]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=("vitl", "ac-reduced"), help="architecture")
+    parser.add_argument("model", choices=(*ENCODERS, "ac-reduced"), help="architecture")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write it")
     args = parser.parse_args()
     clip = ClipSpec()
-    if args.model == "vitl":
-        encoder = randomised(Encoder(VITL, clip, "tiled"))
-        predictor = MaskedPredictor(VITL_PREDICTOR, VITL.width, MASK_TOKENS, 1, clip.grid, "tiled")
-        write_hugging_face(args.out, {}, hugging_face_state(encoder, randomised(predictor)))
+    if args.model in ENCODERS:
+        spec = ENCODERS[args.model]
+        encoder = randomised(Encoder(spec, clip, "tiled"))
+        predictor = MaskedPredictor(PREDICTOR, spec.width, MASK_TOKENS, 1, clip.grid, "tiled")
+        sizes = {"hidden_size": spec.width, "num_hidden_layers": spec.layers, "num_attention_heads": spec.heads}
+        write_hugging_face(args.out, sizes, hugging_face_state(encoder, randomised(predictor)))
     else:
         args.out.mkdir(parents=True, exist_ok=True)
         parts = {

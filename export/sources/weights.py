@@ -16,9 +16,6 @@ from export.sources.source import SourceError
 WRAPPERS = ("model", "state_dict")
 """Names under which training loops store a state dictionary in a larger checkpoint."""
 
-LARGEST = 2_000_000_000
-"""Bytes of weights in one graph; protobuf's limit is 2^31 with everything else."""
-
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """The state dictionary in a ``.pt`` or ``.safetensors`` file, on the CPU. Raises SourceError."""
@@ -64,13 +61,7 @@ def fit(
     """Load ``state`` into ``model``, every key of both. remedy: what to do if they differ. sized_by: what the model's sizes
     come from. named: what the file calls a key of the model. A model on the device "meta" takes the tensors of ``state`` as
     they are, without a copy. Raises SourceError naming the first key that is missing, unknown, of another shape or not
-    finite, and if ONNX cannot hold the model."""
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size > LARGEST:
-        raise SourceError(
-            f"{path} makes a graph of {size / 1e9:.1f} GB in float32 and an ONNX file holds 2 GB: "
-            "export a smaller model of its family"
-        )
+    finite."""
     wanted = model.state_dict()
     missing = [key for key in wanted if key not in state]
     unknown = [key for key in state if key not in wanted]
