@@ -18,7 +18,7 @@ from export.sources.source import Source
 RUNS = 32
 """Runs of footage to calibrate on, and as many to verify on."""
 VERIFICATION_SEED = 4
-VERIFICATION_PLANS = 24
+VERIFICATION_PLANS = 100
 """Sets of plans; each is N plans of K steps in one call."""
 
 

@@ -32,7 +32,7 @@ LIMITS = (
     Limit("predictor", "end_to_end", "cosine", least=0.999),
     Limit("predictor", "end_to_end", "relative_error", most=0.05),
     Limit("predictor", "planner", "rank_correlation", least=0.99),
-    Limit("predictor", "planner", "action_agreement", least=0.9),
+    Limit("predictor", "planner", "action_agreement", least=0.95),
     Limit("predictor", "end_to_end", "rank_correlation", least=0.99),
     Limit("encoder", "anomaly", "auroc_loss", most=0.01),
 )

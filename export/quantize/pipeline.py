@@ -21,7 +21,8 @@ from calibration.activations import (
 )
 from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
-from export.quantize.bias import corrected
+from export.quantize.bias import with_new_biases
+from export.quantize.centre import centred
 from export.quantize.linears import Linear, find_linears, with_outputs
 from export.quantize.qdq import write_qdq
 from export.quantize.smooth import Smoothed, fold, foldable
@@ -105,10 +106,11 @@ def quantize(
         return choose_ranges(histograms, how.method, made_from=made_from)
 
     table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
+    table = centred(table, model, every)
     rounding: Arrays = {}
     if how.correcting and tensors:
         few = islice(batches(), CORRECTED_ON)
-        rounding = once(f"{how.method}-means", key, lambda: measure_rounding(observed, table, few, progress=progress))
+        rounding = once(f"{how.method}-means-centred", key, lambda: measure_rounding(observed, table, few, progress=progress))
     linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
 
@@ -122,8 +124,7 @@ def requantize(quantized: Quantized, keep_float: Collection[str]) -> Quantized:
 def _written(quantized: Quantized) -> Quantized:
     used = {linear.activation: quantized.table.tensors[linear.activation] for linear in quantized.chosen}
     graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)
-    if quantized.rounding:
-        graph = corrected(graph, quantized.fp32, quantized.chosen, quantized.rounding)
+    graph = with_new_biases(graph, quantized.fp32, quantized.chosen, quantized.table, quantized.rounding)
     return replace(
         quantized, model=graph.SerializeToString(), table=msgspec.structs.replace(quantized.table, tensors=used)
     )

@@ -13,7 +13,7 @@ from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.messages import Floats
 from export.feeds import run
 from export.quantize.linears import Linear, find_linears
-from export.quantize.qdq import Constant, activation_pair, rewritten, weight_dequantized
+from export.quantize.qdq import Constant, activation_pair, quantize_weight, rewritten, weight_dequantized
 from export.sources.source import Feed
 
 SWITCHES = "switches"
@@ -37,10 +37,15 @@ class SwitchedGraph:
             index = constant(f"switch_{at}", np.array(at, np.int64))
             switch, given = f"{node.name}_switched", f"{node.output[0]}_branch"
             rounded = [f"{linear.activation}_dequantized", f"{linear.weight}_dequantized"]
+            weight = numpy_helper.to_array(constants[linear.weight])
+            steps, scales = quantize_weight(weight)
+            moved = table.tensors[linear.activation].centre * (steps * scales.astype(np.float64)).sum(axis=0)
+            back = constant(f"{node.name}_back", moved.astype(np.float32))  # what with_new_biases folds into the bias
             quantized = [
                 *activation_pair(linear.activation, table, constant),
-                weight_dequantized(linear, numpy_helper.to_array(constants[linear.weight]), constant),
-                helper.make_node("MatMul", rounded, [given]),
+                weight_dequantized(linear, weight, constant),
+                helper.make_node("MatMul", rounded, [f"{given}_centred"]),
+                helper.make_node("Add", [f"{given}_centred", back], [given]),
             ]
             floating = [helper.make_node("MatMul", list(node.input), [given])]
             result = helper.make_tensor_value_info(given, TensorProto.FLOAT, None)

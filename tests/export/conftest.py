@@ -56,5 +56,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         horizon=HORIZON,
         with_fp32=True,
         episodes=2,
+        states=50,
     )
     return Exported(model, bundle)
