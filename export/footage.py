@@ -22,7 +22,7 @@ RUNS = 32
 WORK_SEEN = 4e12
 """Multiplications of encoder and predictor in one pass over all runs."""
 VERIFICATION_SEED = 4
-VERIFICATION_PLANS = 24
+VERIFICATION_PLANS = 100
 """Sets of plans; each is N plans of K steps in one call. Fewer for a large rollout (:func:`plan_sets`)."""
 
 

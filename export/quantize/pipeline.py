@@ -23,7 +23,8 @@ from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
 from export.effort import affordable
 from export.external_weights import embed, loadable
-from export.quantize.bias import corrected
+from export.quantize.bias import with_new_biases
+from export.quantize.centre import centred
 from export.quantize.dynamic import write_dynamic
 from export.quantize.linears import Linear, find_linears, with_outputs
 from export.quantize.qdq import write_qdq
@@ -116,6 +117,7 @@ def quantize(
         return choose_ranges(histograms, how.method, made_from=made_from)
 
     table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
+    table = centred(table, model, every)
     rounding: Arrays = {}
     if how.correcting and tensors:
         few = islice(batches(), affordable(model, CORRECTED_ON, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
@@ -123,7 +125,7 @@ def quantize(
         def measure_means() -> Arrays:
             return measure_rounding(observed, table, few, weights=folder, progress=progress)
 
-        rounding = once(f"{how.method}-means", key, measure_means)
+        rounding = once(f"{how.method}-means-centred", key, measure_means)
     linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
 
@@ -147,8 +149,7 @@ def _written(quantized: Quantized) -> Quantized:
         return replace(quantized, model=graph.SerializeToString())
     used = {linear.activation: quantized.table.tensors[linear.activation] for linear in quantized.chosen}
     graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)
-    if quantized.rounding:
-        graph = corrected(graph, quantized.fp32, quantized.chosen, quantized.rounding)
+    graph = with_new_biases(graph, quantized.fp32, quantized.chosen, quantized.table, quantized.rounding)
     embed(graph)
     return replace(
         quantized, model=graph.SerializeToString(), table=msgspec.structs.replace(quantized.table, tensors=used)

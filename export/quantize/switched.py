@@ -13,7 +13,7 @@ from export.external_weights import engine_of, values
 from export.feeds import run
 from export.quantize.linears import Linear
 from export.quantize.pipeline import Quantized
-from export.quantize.qdq import Constant, activation_pair, dynamic_pair, rewritten, weight_dequantized
+from export.quantize.qdq import Constant, activation_pair, dynamic_pair, quantize_weight, rewritten, weight_dequantized
 from export.sources.source import Feed
 
 SWITCHES = "switches"
@@ -39,11 +39,19 @@ class SwitchedGraph:
             switch, given = f"{node.name}_switched", f"{node.output[0]}_branch"
             x, rounded = linear.activation, [f"{linear.activation}_dequantized", f"{linear.weight}_dequantized"]
             pair = dynamic_pair(x) if quantized.dynamic else activation_pair(x, quantized.table, constant)
+            centre = 0.0 if quantized.dynamic else quantized.table.tensors[x].centre
+            weight = values(constants[linear.weight])
+            product = f"{given}_centred" if centre else given
             integers = [
                 *pair,
-                weight_dequantized(linear, values(constants[linear.weight]), constant),
-                helper.make_node("MatMul", rounded, [given]),
+                weight_dequantized(linear, weight, constant),
+                helper.make_node("MatMul", rounded, [product]),
             ]
+            if centre:
+                steps, scales = quantize_weight(weight)
+                moved = centre * (steps * scales.astype(np.float64)).sum(axis=0)
+                back = constant(f"{node.name}_back", moved.astype(np.float32))  # what with_new_biases folds into the bias
+                integers.append(helper.make_node("Add", [product, back], [given]))
             floating = [helper.make_node("MatMul", list(node.input), [given])]
             result = helper.make_tensor_value_info(given, TensorProto.FLOAT, None)
             branches = {
