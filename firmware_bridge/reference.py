@@ -257,6 +257,8 @@ class Core:
             lease_cap_us=board.lease_cap_us,
             reset_cause=who.reset_cause,
             max_body=framing.MAX_BODY,
+            trajectory_points=0,
+            commit_us=board.commit_us,
             uid=who.uid,
             firmware=who.firmware.encode(),
         )
@@ -270,6 +272,7 @@ class Core:
             faults=self.faults,
             last_seq=self._command_seq,
             clamped=self._clamped,
+            powered=0,
             applied_us=self._applied_us,
             queue_ms=0,
             supply_mv=0,

@@ -149,6 +149,7 @@ static void send_hello_ack(fb_core *c, const fb_frame *asked)
         .lease_cap_us = FB_LEASE_CAP_US,
         .reset_cause = c->identity.reset_cause,
         .max_body = FB_MAX_BODY,
+        .commit_us = FB_COMMIT_US,
     };
     for (size_t i = 0; i < sizeof m.uid; i++) m.uid[i] = c->identity.uid[i];
     for (size_t i = 0; i < sizeof m.firmware; i++) m.firmware[i] = c->identity.firmware[i];

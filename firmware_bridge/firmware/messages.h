@@ -8,12 +8,16 @@
 
 #include "board.h"
 
-#define FB_SCHEMA_ID 0x9EAEB4C6u
+#define FB_SCHEMA_ID 0x4D8E658Fu
 #define FB_MAGIC 0x314C4C46u
 #define FB_VERSION 1
 #define FB_MAX_BODY 128
 #define FB_ACK_REQ 0x01
 #define FB_REPLY 0x02
+
+#define FB_MAX_POINTS 4
+#define FB_AXIS_PARAMETERS 4
+#define FB_DEVICE_PARAMETERS 6
 
 #define FB_STATE_OFFLINE 0
 #define FB_STATE_IDLE 1
@@ -23,6 +27,7 @@
 #define FB_STATE_SAFE 5
 #define FB_STATE_ESTOP 6
 #define FB_STATE_FAULT 7
+#define FB_STATE_BOOT 8
 
 #define FB_CODE_OK 0
 #define FB_CODE_BAD_PAYLOAD 1
@@ -40,6 +45,9 @@
 #define FB_CODE_TOO_EARLY 13
 #define FB_CODE_WRONG_CHALLENGE 14
 #define FB_CODE_BAD_STREAM 15
+#define FB_CODE_FULL 16
+#define FB_CODE_BAD_PARAMETER 17
+#define FB_CODE_BAD_VALUE 18
 
 #define FB_STOP_CAUSE_NONE 0
 #define FB_STOP_CAUSE_LEASE_EXPIRED 1
@@ -50,6 +58,7 @@
 #define FB_STOP_CAUSE_REJECTED_COMMANDS 6
 #define FB_STOP_CAUSE_ESTOP 7
 #define FB_STOP_CAUSE_FAULT 8
+#define FB_STOP_CAUSE_UNDERRUN 9
 
 #define FB_FAULT_OVER_CURRENT 1
 #define FB_FAULT_UNDER_VOLTAGE 2
@@ -58,17 +67,53 @@
 #define FB_FAULT_DRIVER_LOST 16
 
 #define FB_MODE_VELOCITY 1
+#define FB_MODE_POSITION 2
+
+#define FB_DRIVE_OFF 0
+#define FB_DRIVE_ON 1
+#define FB_DRIVE_BRAKE 2
+
+#define FB_STOP_POLICY_COAST 0
+#define FB_STOP_POLICY_BRAKE 1
+#define FB_STOP_POLICY_HOLD 2
+#define FB_STOP_POLICY_RELEASE 3
+
+#define FB_PARAMETER_STOP_POLICY 0
+#define FB_PARAMETER_RELEASE_AFTER_MS 1
+#define FB_PARAMETER_OVER_CURRENT_MA 2
+#define FB_PARAMETER_ENCODER_LIMIT 3
+#define FB_PARAMETER_OVER_CURRENT_MS 16
+#define FB_PARAMETER_ENCODER_MS 17
+#define FB_PARAMETER_UNDER_VOLTAGE_MV 18
+#define FB_PARAMETER_UNDER_VOLTAGE_MS 19
+#define FB_PARAMETER_LEASE_CAP_MS 20
+#define FB_PARAMETER_UNDERRUN_MS 21
 
 static inline void fb_put(uint8_t *at, uint64_t value, int bytes)
 {
-    for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> (8 * i));
+    for (int i = 0; i < bytes; i++, value >>= 8) at[i] = (uint8_t)value;
 }
 
 static inline uint64_t fb_get(const uint8_t *at, int bytes)
 {
     uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)at[i] << (8 * i);
+    while (bytes--) value = value << 8 | at[bytes];
     return value;
+}
+
+#define FB_SIZE_POINT (4 + 8 * FB_AXES)
+typedef struct {
+    uint32_t t_us;
+    int32_t position[FB_AXES];
+    int32_t velocity[FB_AXES];
+} fbm_point;
+static inline void fbm_point_unpack(fbm_point *m, const uint8_t *at)
+{
+    m->t_us = (uint32_t)fb_get(at, 4);
+    at += 4;
+    for (int i = 0; i < FB_AXES; i++, at += 4) m->position[i] = (int32_t)fb_get(at, 4);
+    for (int i = 0; i < FB_AXES; i++, at += 4) m->velocity[i] = (int32_t)fb_get(at, 4);
+    (void)at;
 }
 
 #define FB_TYPE_HELLO 0x01
@@ -190,6 +235,75 @@ static inline void fbm_set_now_unpack(fbm_set_now *m, const uint8_t *at)
     (void)at;
 }
 
+#define FB_TYPE_TRAJ_PUSH 0x11
+#define FB_SIZE_TRAJ_PUSH 4
+typedef struct {
+    uint32_t replace_from_us;
+} fbm_traj_push;
+static inline void fbm_traj_push_unpack(fbm_traj_push *m, const uint8_t *at)
+{
+    m->replace_from_us = (uint32_t)fb_get(at, 4);
+    at += 4;
+    (void)at;
+}
+
+#define FB_TYPE_PARAM_GET 0x20
+#define FB_SIZE_PARAM_GET 2
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+} fbm_param_get;
+static inline void fbm_param_get_unpack(fbm_param_get *m, const uint8_t *at)
+{
+    m->parameter = (uint8_t)fb_get(at, 1);
+    at += 1;
+    m->axis = (uint8_t)fb_get(at, 1);
+    at += 1;
+    (void)at;
+}
+
+#define FB_TYPE_PARAM_SET 0x21
+#define FB_SIZE_PARAM_SET 6
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+    int32_t value;
+} fbm_param_set;
+static inline void fbm_param_set_unpack(fbm_param_set *m, const uint8_t *at)
+{
+    m->parameter = (uint8_t)fb_get(at, 1);
+    at += 1;
+    m->axis = (uint8_t)fb_get(at, 1);
+    at += 1;
+    m->value = (int32_t)fb_get(at, 4);
+    at += 4;
+    (void)at;
+}
+
+#define FB_TYPE_LIMITS_SET 0x22
+#define FB_SIZE_LIMITS_SET 17
+typedef struct {
+    uint8_t axis;
+    uint32_t max_speed;
+    uint32_t max_acceleration;
+    int32_t min_position;
+    int32_t max_position;
+} fbm_limits_set;
+static inline void fbm_limits_set_unpack(fbm_limits_set *m, const uint8_t *at)
+{
+    m->axis = (uint8_t)fb_get(at, 1);
+    at += 1;
+    m->max_speed = (uint32_t)fb_get(at, 4);
+    at += 4;
+    m->max_acceleration = (uint32_t)fb_get(at, 4);
+    at += 4;
+    m->min_position = (int32_t)fb_get(at, 4);
+    at += 4;
+    m->max_position = (int32_t)fb_get(at, 4);
+    at += 4;
+    (void)at;
+}
+
 #define FB_TYPE_AXIS_GET 0x23
 #define FB_SIZE_AXIS_GET 1
 typedef struct {
@@ -217,11 +331,23 @@ static inline void fbm_subscribe_unpack(fbm_subscribe *m, const uint8_t *at)
     (void)at;
 }
 
+#define FB_TYPE_EVENT_ACK 0x31
+#define FB_SIZE_EVENT_ACK 1
+typedef struct {
+    uint8_t number;
+} fbm_event_ack;
+static inline void fbm_event_ack_unpack(fbm_event_ack *m, const uint8_t *at)
+{
+    m->number = (uint8_t)fb_get(at, 1);
+    at += 1;
+    (void)at;
+}
+
 #define FB_TYPE_PING 0x7E
 #define FB_SIZE_PING 0
 
 #define FB_TYPE_HELLO_ACK 0x81
-#define FB_SIZE_HELLO_ACK 78
+#define FB_SIZE_HELLO_ACK 83
 typedef struct {
     uint8_t answered_seq;
     uint8_t version;
@@ -234,6 +360,8 @@ typedef struct {
     uint32_t lease_cap_us;
     uint8_t reset_cause;
     uint8_t max_body;
+    uint8_t trajectory_points;
+    uint32_t commit_us;
     uint8_t uid[12];
     uint8_t firmware[40];
 } fbm_hello_ack;
@@ -261,6 +389,10 @@ static inline void fbm_hello_ack_pack(const fbm_hello_ack *m, uint8_t *at)
     at += 1;
     fb_put(at, (uint8_t)m->max_body, 1);
     at += 1;
+    fb_put(at, (uint8_t)m->trajectory_points, 1);
+    at += 1;
+    fb_put(at, (uint32_t)m->commit_us, 4);
+    at += 4;
     for (int i = 0; i < 12; i++, at += 1) fb_put(at, (uint8_t)m->uid[i], 1);
     for (int i = 0; i < 40; i++, at += 1) fb_put(at, (uint8_t)m->firmware[i], 1);
     (void)at;
@@ -285,7 +417,7 @@ static inline void fbm_time_rsp_pack(const fbm_time_rsp *m, uint8_t *at)
 }
 
 #define FB_TYPE_STATE 0x83
-#define FB_SIZE_STATE (24 + 10 * FB_AXES)
+#define FB_SIZE_STATE (25 + 10 * FB_AXES)
 typedef struct {
     uint32_t t_us;
     uint8_t state;
@@ -293,6 +425,7 @@ typedef struct {
     uint32_t faults;
     uint8_t last_seq;
     uint8_t clamped;
+    uint8_t powered;
     uint32_t applied_us;
     uint16_t queue_ms;
     uint16_t supply_mv;
@@ -315,6 +448,8 @@ static inline void fbm_state_pack(const fbm_state *m, uint8_t *at)
     fb_put(at, (uint8_t)m->last_seq, 1);
     at += 1;
     fb_put(at, (uint8_t)m->clamped, 1);
+    at += 1;
+    fb_put(at, (uint8_t)m->powered, 1);
     at += 1;
     fb_put(at, (uint32_t)m->applied_us, 4);
     at += 4;
@@ -350,8 +485,32 @@ static inline void fbm_ack_pack(const fbm_ack *m, uint8_t *at)
     (void)at;
 }
 
+#define FB_TYPE_EVENT 0x85
+#define FB_SIZE_EVENT 11
+typedef struct {
+    uint8_t number;
+    uint8_t cause;
+    uint8_t state;
+    uint32_t faults;
+    uint32_t at_us;
+} fbm_event;
+static inline void fbm_event_pack(const fbm_event *m, uint8_t *at)
+{
+    fb_put(at, (uint8_t)m->number, 1);
+    at += 1;
+    fb_put(at, (uint8_t)m->cause, 1);
+    at += 1;
+    fb_put(at, (uint8_t)m->state, 1);
+    at += 1;
+    fb_put(at, (uint32_t)m->faults, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->at_us, 4);
+    at += 4;
+    (void)at;
+}
+
 #define FB_TYPE_STATS 0x86
-#define FB_SIZE_STATS 52
+#define FB_SIZE_STATS 68
 typedef struct {
     uint32_t frames;
     uint32_t crc_errors;
@@ -366,6 +525,10 @@ typedef struct {
     uint32_t trips;
     uint32_t leases;
     uint32_t tx_dropped;
+    uint32_t points;
+    uint32_t underruns;
+    uint32_t events_lost;
+    uint32_t longest_tick_us;
 } fbm_stats;
 static inline void fbm_stats_pack(const fbm_stats *m, uint8_t *at)
 {
@@ -395,16 +558,50 @@ static inline void fbm_stats_pack(const fbm_stats *m, uint8_t *at)
     at += 4;
     fb_put(at, (uint32_t)m->tx_dropped, 4);
     at += 4;
+    fb_put(at, (uint32_t)m->points, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->underruns, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->events_lost, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->longest_tick_us, 4);
+    at += 4;
+    (void)at;
+}
+
+#define FB_TYPE_PARAM 0x87
+#define FB_SIZE_PARAM 14
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+    int32_t value;
+    int32_t low;
+    int32_t high;
+} fbm_param;
+static inline void fbm_param_pack(const fbm_param *m, uint8_t *at)
+{
+    fb_put(at, (uint8_t)m->parameter, 1);
+    at += 1;
+    fb_put(at, (uint8_t)m->axis, 1);
+    at += 1;
+    fb_put(at, (uint32_t)m->value, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->low, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->high, 4);
+    at += 4;
     (void)at;
 }
 
 #define FB_TYPE_AXIS 0x88
-#define FB_SIZE_AXIS 26
+#define FB_SIZE_AXIS 34
 typedef struct {
     uint8_t axis;
     uint8_t mode;
     uint32_t max_speed;
     uint32_t max_acceleration;
+    int32_t min_position;
+    int32_t max_position;
     uint8_t name[16];
 } fbm_axis;
 static inline void fbm_axis_pack(const fbm_axis *m, uint8_t *at)
@@ -416,6 +613,10 @@ static inline void fbm_axis_pack(const fbm_axis *m, uint8_t *at)
     fb_put(at, (uint32_t)m->max_speed, 4);
     at += 4;
     fb_put(at, (uint32_t)m->max_acceleration, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->min_position, 4);
+    at += 4;
+    fb_put(at, (uint32_t)m->max_position, 4);
     at += 4;
     for (int i = 0; i < 16; i++, at += 1) fb_put(at, (uint8_t)m->name[i], 1);
     (void)at;
