@@ -62,17 +62,13 @@ def messages_header() -> str:
         lines += [f"#define {prefix}_{member.name} {member.value}" for member in enum]
         lines.append("")
     lines += [
-        "static inline void fb_put(uint8_t *at, uint64_t value, int bytes)",
-        "{",
-        "    for (int i = 0; i < bytes; i++, value >>= 8) at[i] = (uint8_t)value;",
-        "}",
+        "/* One field of a message: where it is in the struct, its bytes, how many. */",
+        "typedef struct {",
+        "    uint8_t offset, width, count;",
+        "} fb_field;",
         "",
-        "static inline uint64_t fb_get(const uint8_t *at, int bytes)",
-        "{",
-        "    uint64_t value = 0;",
-        "    while (bytes--) value = value << 8 | at[bytes];",
-        "    return value;",
-        "}",
+        "void fb_pack(const void *message, const fb_field *layout, uint8_t fields, uint8_t *at);",
+        "void fb_unpack(void *message, const fb_field *layout, uint8_t fields, const uint8_t *at);",
         "",
     ]
     for message in messages.EVERY:
@@ -99,27 +95,15 @@ def _c_message(message: type[Message], to_device: bool) -> Iterator[str]:
         array = "" if f.count == 1 else f"[{f.count or 'FB_AXES'}]"
         yield f"    {_C_TYPES[f.kind]} {f.name}{array};"
     yield f"}} {name};"
-    if to_device:
-        yield f"static inline void {name}_unpack({name} *m, const uint8_t *at)"
-    else:
-        yield f"static inline void {name}_pack(const {name} *m, uint8_t *at)"
-    yield "{"
+    yield f"static const fb_field {name}_layout[] = {{"
     for f in layout:
-        size = KIND_BYTES[f.kind]
-        unsigned = _C_TYPES["u" + f.kind[1:]]
-        where = f"m->{f.name}" if f.count == 1 else f"m->{f.name}[i]"
-        move = (
-            f"{where} = ({_C_TYPES[f.kind]})fb_get(at, {size});"
-            if to_device
-            else f"fb_put(at, ({unsigned}){where}, {size});"
-        )
-        if f.count == 1:
-            yield f"    {move}"
-            yield f"    at += {size};"
-        else:
-            yield f"    for (int i = 0; i < {f.count or 'FB_AXES'}; i++, at += {size}) {move}"
-    yield "    (void)at;"
-    yield "}"
+        yield f"    {{offsetof({name}, {f.name}), {KIND_BYTES[f.kind]}, {f.count or 'FB_AXES'}}},"
+    yield "};"
+    arguments = f"m, {name}_layout, {len(layout)}, at"
+    if to_device:
+        yield f"static inline void {name}_unpack({name} *m, const uint8_t *at) {{ fb_unpack({arguments}); }}"
+    else:
+        yield f"static inline void {name}_pack(const {name} *m, uint8_t *at) {{ fb_pack({arguments}); }}"
 
 
 def board_header(board: Board) -> str:

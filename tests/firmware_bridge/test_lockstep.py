@@ -55,6 +55,7 @@ class Pair:
         self.challenge = 0
         self.states: set[State] = set()
         self._decoder = Decoder(SCHEMA_ID)
+        self.step(0)
 
     def send(self, message: Message, flags: int = 0, session: int | None = None, back: int = 0) -> None:
         if back == 0:
