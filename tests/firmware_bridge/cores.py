@@ -111,6 +111,9 @@ class PythonCore:
     def drives(self) -> tuple[Drive, ...]:
         return tuple(self._core.drives)
 
+    def speeds(self) -> tuple[int, ...]:
+        return self._core.speeds
+
     def state(self) -> State:
         return self._core.state
 

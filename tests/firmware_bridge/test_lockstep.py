@@ -65,7 +65,6 @@ class Pair:
         self.python = PythonCore(BOOT, now_us, board, reset_cause)
         self.limits_crc = board.limits_crc
         self.event = 0
-        self.before = self.python.outputs()
         self.session = 0
         self.seq = 0
         self.challenge = 0
@@ -86,9 +85,11 @@ class Pair:
 
     def step(self, us: int) -> None:
         self.now_us = (self.now_us + us) & U32
+        outputs, speeds = self.python.outputs(), self.python.speeds()
         self.c.tick(self.now_us)
         self.python.tick(self.now_us)
         self.compare()
+        self.check_step(outputs, speeds, us)
 
     def compare(self) -> None:
         c, python = self.c, self.python
@@ -109,22 +110,26 @@ class Pair:
             elif frame.type == StateReport.TYPE:
                 self.challenge = StateReport.unpack(frame.payload).challenge
 
-        self.check_limits()
+        self.check_still()
 
-    def check_limits(self) -> None:
-        """What holds whatever happens: see docs/protocol.md."""
-        state, outputs = self.python.state(), self.python.outputs()
-        moving = state in (State.ACTIVE, State.SAFE_STOP)
-        for part, output, before in zip(self.board.parts, outputs, self.before, strict=True):
-            if part.mode is Mode.VELOCITY:
-                assert abs(output) <= part.limits.max_speed
-                assert moving or output == 0
-                continue
-            assert moving or output == before
-            if state is State.ACTIVE and abs(output - before) > 1:  # one that was outside may only come nearer
-                low, high = part.limits.min_position, part.limits.max_position
-                assert low <= output <= high or low <= before - output < before or before < output <= high
-        self.before = outputs
+    def check_still(self) -> None:
+        """Only a control step moves anything, and nothing moves but in ACTIVE and SAFE_STOP."""
+        if self.python.state() not in (State.ACTIVE, State.SAFE_STOP):
+            assert not any(self.python.speeds())
+
+    def check_step(self, outputs: tuple[int, ...], speeds: tuple[int, ...], us: int) -> None:
+        """The limits, for what one control step made of the outputs and speeds before it."""
+        us = min(us, self.board.max_tick_us)
+        now = zip(self.python.outputs(), self.python.speeds(), outputs, speeds, strict=True)
+        for part, (output, speed, before, slower) in zip(self.board.parts, now, strict=True):
+            limits = part.limits
+            assert abs(speed) <= limits.max_speed
+            if self.python.state() not in (State.ESTOP, State.FAULT):  # which cut
+                assert abs(speed - slower) <= limits.max_acceleration * us // 1_000_000 + 1
+            if part.mode is Mode.POSITION:
+                assert abs(output - before) <= limits.max_speed * us // 1_000_000 + 1
+                low, high = limits.min_position, limits.max_position
+                assert max(low - output, output - high, 0) <= max(low - before, before - high, 0)
 
     def point(self, draw: st.DrawFn, t_us: int) -> Point:
         position = tuple(draw(positions) for _ in range(self.n))
