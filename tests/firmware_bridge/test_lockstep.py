@@ -128,6 +128,7 @@ class Pair:
                 assert abs(speed - slower) <= limits.max_acceleration * us // 1_000_000 + 1
             if part.mode is Mode.POSITION:
                 assert abs(output - before) <= limits.max_speed * us // 1_000_000 + 1
+                assert abs((output - before) * 1_000_000 - speed * us) <= 1_500_000  # the limit was met by braking
                 low, high = limits.min_position, limits.max_position
                 assert max(low - output, output - high, 0) <= max(low - before, before - high, 0)
 

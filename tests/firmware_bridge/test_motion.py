@@ -177,6 +177,14 @@ def test_points_are_judged_by_their_time(
     assert (counters["late"], counters["points"]) == (late, len(points) - late if code is Code.OK else 0)
 
 
+def test_a_trajectory_into_the_limit_is_braked_before_it(joints: Joints) -> None:
+    joints.activate_at(pan=1_000)
+    joints.push((300, 1_500, 3_000), (340, 1_500, 3_000))
+    change = [b - a for a, b in pairwise(speeds(joints.live(340), 1_000))]
+    assert joints.core.outputs()[0] <= 1_500
+    assert max(map(abs, change)) <= 1  # 9 rad/s^2: never more than 0.009 rad/s in a millisecond, and rounding
+
+
 def test_a_full_buffer_takes_nothing(joints: Joints) -> None:
     joints.activate_at()
     for k in range(3):
