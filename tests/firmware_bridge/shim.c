@@ -3,9 +3,9 @@
 
 #include "core.h"
 
-fb_core *shim_new(uint32_t boot_id, const uint8_t *firmware, uint32_t now_us)
+fb_core *shim_new(uint32_t boot_id, const uint8_t *firmware, uint32_t now_us, uint8_t reset_cause)
 {
-    fb_identity identity = {.boot_id = boot_id, .uid = "host-process"};
+    fb_identity identity = {.boot_id = boot_id, .reset_cause = reset_cause, .uid = "host-process"};
     for (int i = 0; i < 40 && firmware[i]; i++) identity.firmware[i] = firmware[i];
     fb_core *core = malloc(sizeof *core);
     for (size_t i = 0; i < sizeof *core; i++) ((uint8_t *)core)[i] = 0xA5; /* fb_init may not count on zeros */
@@ -17,10 +17,13 @@ void shim_free(fb_core *core) { free(core); }
 uint8_t shim_state(const fb_core *core) { return core->state; }
 uint32_t shim_faults(const fb_core *core) { return core->faults; }
 const int32_t *shim_outputs(const fb_core *core) { return core->output; }
+const uint8_t *shim_drives(const fb_core *core) { return core->drive; }
 void shim_stats(const fb_core *core, uint8_t *payload) { fbm_stats_pack(&core->stats, payload); }
 
-void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocity, const int16_t *current)
+void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocity, const int16_t *current,
+                  uint16_t supply_mv)
 {
+    core->supply_mv = supply_mv;
     for (int i = 0; i < FB_AXES; i++) {
         core->position[i] = position[i];
         core->velocity[i] = velocity[i];
@@ -63,4 +66,33 @@ size_t shim_decode(const uint8_t *bytes, size_t length, uint32_t schema_id, uint
         for (size_t k = 0; k < frame.length; k++) events[at++] = frame.payload[k];
     }
     return at;
+}
+
+static void say(fb_core *core, uint8_t type, uint8_t session, uint8_t seq, const uint8_t *payload, size_t length, uint32_t now_us)
+{
+    uint8_t wire[FB_MAX_WIRE];
+    size_t size = shim_encode(0, type, seq, session, payload, length, FB_SCHEMA_ID, wire);
+    fb_receive(core, wire, size, now_us);
+}
+
+/* A live host: ticks of 1 ms, a lease of 100 ms and a command every 20 ms. Returns after how many steps the core was not
+ * ACTIVE or its first output not what was commanded; steps if that never happened. */
+uint32_t shim_live(fb_core *core, uint8_t session, uint32_t start_us, uint32_t steps)
+{
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t now_us = start_us + 1000u * step;
+        if (step % 20 == 0) {
+            uint8_t lease[FB_SIZE_LEASE] = {0}, command[FB_SIZE_SET_NOW] = {FB_MODE_VELOCITY, 1};
+            fb_put(lease, now_us + 100000u, 4);
+            lease[5] = 1;
+            fb_put(command + 2, 5000, 4);
+            fb_put(command + FB_SIZE_SET_NOW - 4, now_us + 100000u, 4);
+            say(core, FB_TYPE_LEASE, session, (uint8_t)step, lease, sizeof lease, now_us);
+            say(core, FB_TYPE_SET_NOW, session, (uint8_t)(step + 1), command, sizeof command, now_us);
+            fb_sent(core, core->tx_length);
+        }
+        fb_tick(core, now_us);
+        if (core->state != FB_STATE_ACTIVE || (step > 100 && core->output[0] != 5000)) return step;
+    }
+    return steps;
 }
