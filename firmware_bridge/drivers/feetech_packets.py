@@ -8,20 +8,12 @@ check costs one byte, and the search goes on behind it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from firmware_bridge.drivers.roll_call import Status
 
 BROADCAST = 0xFE
 PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x82, 0x83
 _HEAD = b"\xff\xff"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a servo answers. error: a bit for each thing that is wrong with it."""
-
-    id: int
-    error: int
-    parameters: bytes
 
 
 def packet(servo: int, instruction: int, parameters: bytes = b"") -> bytes:

@@ -13,6 +13,7 @@ from firmware_bridge.serial_controller import SerialController
 LATENTLOOP = "latentloop"
 DRIVERS = {
     "feetech": "firmware_bridge.drivers.feetech",
+    "dynamixel": "firmware_bridge.drivers.dynamixel",
 }
 """Modules with ``KEYS``, what may stand behind the question mark, and ``make``; loaded when asked for."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import SimulatedDevice
 
@@ -35,4 +36,6 @@ KINDS = {
         "feetech", FeetechBus, "ids=1,2&speed=2&acceleration=20", (0.8, -0.5), position=True, watchdog=False
     ),
     "feetech wheels": Kind("feetech", FeetechBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0), watchdog=False),
+    "dynamixel arm": Kind("dynamixel", DynamixelBus, "ids=1,2&speed=2&acceleration=20", (0.8, -0.5), position=True),
+    "dynamixel wheels": Kind("dynamixel", DynamixelBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0)),
 }

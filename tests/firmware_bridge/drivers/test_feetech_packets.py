@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firmware_bridge.drivers import feetech_packets as packets
-from firmware_bridge.drivers.feetech_packets import Status, next_status
+from firmware_bridge.drivers.feetech_packets import next_status
+from firmware_bridge.drivers.roll_call import Status
 from tests.conftest import unmet
 
 WORDS = {"torque": 40, "acceleration": 41, "goal": 42, "speed": 46, "position": 56}
