@@ -14,6 +14,10 @@ LATENTLOOP = "latentloop"
 DRIVERS = {
     "feetech": "firmware_bridge.drivers.feetech",
     "dynamixel": "firmware_bridge.drivers.dynamixel",
+    "vesc": "firmware_bridge.drivers.vesc",
+    "roboclaw": "firmware_bridge.drivers.roboclaw",
+    "odrive": "firmware_bridge.drivers.odrive",
+    "waveshare": "firmware_bridge.drivers.waveshare",
 }
 """Modules with ``KEYS``, what may stand behind the question mark, and ``make``; loaded when asked for."""
 

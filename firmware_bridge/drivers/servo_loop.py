@@ -26,7 +26,8 @@ SILENCE_NS = 300_000_000
 BACKOFF_S = (0.1, 2.0)
 CLOSING_S = 2.0
 """A closing controller comes to a stand by its acceleration limits for at most so long."""
-_MOVING = (FirmwareState.ACTIVE, FirmwareState.SAFE_STOP, FirmwareState.FAULT)
+_MOVING = (FirmwareState.ACTIVE, FirmwareState.SAFE_STOP)
+"""A fault is not ramped down from: the motors rest at once, as with the firmware."""
 
 
 @dataclass(slots=True)
@@ -240,9 +241,7 @@ class ServoLoop:
             wanted = targets or (None,) * len(self._setpoints)
             values = [each.advance(target, elapsed_s) for each, target in zip(self._setpoints, wanted, strict=True)]
             self._device.command(values)
-            if state is FirmwareState.FAULT and all(each.speed == 0.0 for each in self._setpoints):
-                self._setpoints, self._resting = (), False
-        elif not self._resting:
+        elif self._setpoints or not self._resting:
             self._setpoints = ()
             self._device.rest()
             self._resting = True

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import SimulatedDevice
+from firmware_bridge.drivers.simulated.odrive import Odrive
+from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
+from firmware_bridge.drivers.simulated.vesc import VescPair
+from firmware_bridge.drivers.simulated.waveshare import Waveshare
 
 
 @dataclass(frozen=True)
 class Kind:
     """device: makes a simulated one with two motors. query: the spec behind the port. targets: what to drive to. position: targets
     are positions. named: answers carry a name, so that a wrong one can be told. checked: answers carry a checksum.
-    watchdog: the device stops by itself when the host's process dies. brown_out: what the fault is called."""
+    watchdog: the device stops by itself when the host's process dies. brown_out: what the fault is called.
+    tells_resets: a restart shows in what the device says."""
 
     name: str
     device: Callable[[], SimulatedDevice]
@@ -25,6 +30,7 @@ class Kind:
     checked: bool = True
     watchdog: bool = True
     brown_out: str = "voltage"
+    tells_resets: bool = True
     axes: tuple[str, ...] = ("left", "right")
 
     def spec(self, port: str) -> str:
@@ -38,4 +44,10 @@ KINDS = {
     "feetech wheels": Kind("feetech", FeetechBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0), watchdog=False),
     "dynamixel arm": Kind("dynamixel", DynamixelBus, "ids=1,2&speed=2&acceleration=20", (0.8, -0.5), position=True),
     "dynamixel wheels": Kind("dynamixel", DynamixelBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0)),
+    "vesc": Kind("vesc", VescPair, "can=2&speed=4&acceleration=20", (3.0, -2.0)),
+    "roboclaw": Kind("roboclaw", Roboclaw, "ticks=1000&speed=4&acceleration=20", (3.0, -2.0), named=False),
+    "odrive": Kind("odrive", Odrive, "motors=0,1&speed=4&acceleration=20", (3.0, -2.0), named=False),
+    "waveshare": Kind(
+        "waveshare", Waveshare, "speed=3&acceleration=10", (2.5, -2.0), named=False, checked=False, tells_resets=False
+    ),
 }

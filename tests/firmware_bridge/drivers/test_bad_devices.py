@@ -59,10 +59,9 @@ def test_nothing_moves_unarmed(kind: Kind, line: Line, controller: MotorControll
     with pytest.raises(BridgeError, match="no control loop is alive"):
         controller.arm()
     loop = Driving(controller, kind.targets)
-    turns(controller, 10)
+    until(lambda: controller.telemetry().counts.dropped > 20, "commands that were held back")
     loop.stop()
     assert all(motor.travelled == 0.0 for motor in line.device.motors)
-    assert controller.telemetry().counts.dropped > 0
 
 
 def test_armed_it_goes_where_it_is_told_within_its_limits(
@@ -207,8 +206,11 @@ def test_now_and_then_a_spoilt_answer_does_not_stop_it(
 
 
 def test_a_reset_while_moving_ends_the_permission(kind: Kind, line: Line, controller: MotorController, drive: Drive) -> None:
+    if not kind.tells_resets:
+        return
     controller.connect()
     drive(controller, line, kind.targets)
+    until(lambda: all(motor.travelled > 0.4 for motor in line.device.motors), "some way to go")
     line.reset_wanted = True
     leaves(controller, FirmwareState.ACTIVE)
     stand(line)
@@ -247,7 +249,7 @@ def test_an_unplugged_device_is_offline(kind: Kind, line: Line, controller: Moto
 def test_a_missing_motor_is_named_at_connect_and_stops_the_others_later(
     kind: Kind, line: Line, controller: MotorController, drive: Drive
 ) -> None:
-    if "ids=" not in kind.query:
+    if "ids=" not in kind.query and "can=" not in kind.query:
         return
     controller.connect()
     drive(controller, line, kind.targets)
