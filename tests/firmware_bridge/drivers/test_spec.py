@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from firmware_bridge.controller import AxisMode, BridgeError
 from firmware_bridge.drivers.registry import DRIVERS, keys_of, make_controller
+from firmware_bridge.drivers.simulated.__main__ import DEVICES
+from firmware_bridge.drivers.simulated.line import Line
 from firmware_bridge.drivers.spec import parse
 from firmware_bridge.serial_controller import SerialController
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,16 @@ def test_every_driver_has_keys_and_numbers_its_axes_by_itself() -> None:
     assert all(keys_of(kind) for kind in DRIVERS)
     assert make_controller("feetech:/dev/null?ids=4,7").axes == ("axis1", "axis2")
     assert parse("feetech:/dev/null?command=velocity").asked() is AxisMode.VELOCITY
+
+
+def test_every_kind_has_a_simulated_device_and_a_line_in_the_docs() -> None:
+    docs = (ROOT / "docs" / "drivers.md").read_text()
+    assert set(DEVICES) == set(DRIVERS)
+    for kind, (device, query) in DEVICES.items():
+        with Line(device()) as line:
+            controller = make_controller(f"{kind}:{line.port}?{query}", ("left", "right"))
+            controller.connect()
+            assert [(axis.name, axis.unit) for axis in controller.describe()] == [("left", "rad/s"), ("right", "rad/s")]
+            controller.close()
+        assert f"| `{kind}` |" in docs
+        assert [key for key in keys_of(kind) if f"`{key}" not in docs] == []
