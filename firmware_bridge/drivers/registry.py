@@ -18,6 +18,7 @@ DRIVERS = {
     "roboclaw": "firmware_bridge.drivers.roboclaw",
     "odrive": "firmware_bridge.drivers.odrive",
     "waveshare": "firmware_bridge.drivers.waveshare",
+    "mavlink": "firmware_bridge.drivers.mavlink",
 }
 """Modules with ``KEYS``, what may stand behind the question mark, and ``make``; loaded when asked for."""
 

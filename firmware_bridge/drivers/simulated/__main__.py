@@ -10,6 +10,7 @@ from pathlib import Path
 from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import Line, SimulatedDevice
+from firmware_bridge.drivers.simulated.mavlink import Rover
 from firmware_bridge.drivers.simulated.odrive import Odrive
 from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
 from firmware_bridge.drivers.simulated.vesc import VescPair
@@ -22,13 +23,14 @@ DEVICES: dict[str, tuple[Callable[[], SimulatedDevice], str]] = {
     "roboclaw": (Roboclaw, "ticks=1000"),
     "odrive": (Odrive, "motors=0,1"),
     "waveshare": (Waveshare, "radius=0.04"),
+    "mavlink": (Rover, "speed=0.5,1"),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m firmware_bridge.drivers.simulated",
-        description="Two simulated wheels behind a controller of the given kind, until Ctrl-C.",
+        description="Two simulated motors behind a controller of the given kind, until Ctrl-C.",
     )
     parser.add_argument("kind", choices=DEVICES)
     parser.add_argument("--link", type=Path, help="a path to have the port under, too")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from firmware_bridge.controller import FirmwareState, MotorController
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.simulated.line import Line
+from tests.conftest import unmet
 from tests.firmware_bridge.drivers.kinds import KINDS, Kind
 from tests.firmware_bridge.processes import until
 
@@ -47,7 +49,10 @@ class Driving:
 
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return KINDS[request.param]
+    kind = KINDS[request.param]
+    if kind.name == "mavlink" and find_spec("pymavlink") is None:
+        unmet("the package pymavlink is not installed")
+    return kind
 
 
 @pytest.fixture

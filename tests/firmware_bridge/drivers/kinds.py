@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import SimulatedDevice
+from firmware_bridge.drivers.simulated.mavlink import Rover
 from firmware_bridge.drivers.simulated.odrive import Odrive
 from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
 from firmware_bridge.drivers.simulated.vesc import VescPair
@@ -50,4 +51,5 @@ KINDS = {
     "waveshare": Kind(
         "waveshare", Waveshare, "speed=3&acceleration=10", (2.5, -2.0), named=False, checked=False, tells_resets=False
     ),
+    "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0)),
 }
