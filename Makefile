@@ -74,7 +74,7 @@ $(VENV)/.device: pyproject.toml requirements.lock | $(BIN)/python
 	touch $@
 
 $(VENV)/.workstation: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) --editable '.[test,export,video,openvino]'
+	$(PIP) --editable '.[test,export,video,openvino,mavlink]'
 	touch $(VENV)/.device $@
 
 $(VENV)/.uv: | $(BIN)/python

@@ -56,6 +56,7 @@ class CalibratedMotors:
         self._turned = any(sign < 0.0 for sign in self._signs)
         self._raw: Telemetry | None = None
         self._seen: Telemetry | None = None
+        self.describe = controller.describe
         self.connect = controller.connect
         self.arm = controller.arm
         self.disarm = controller.disarm

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +14,7 @@ import cv2
 
 from edge import bundle as bundles
 from edge.belief import BeliefFilter
+from edge.bundle import Action
 from edge.cameras import open_camera
 from edge.cameras.retina import Retina
 from edge.chronicle import Chronicle
@@ -34,7 +35,8 @@ from edge.planning import SamplingPlanner
 from edge.safety import ARMED_STATES, ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
-from firmware_bridge.serial_controller import SerialController
+from firmware_bridge.controller import Axis, AxisMode
+from firmware_bridge.drivers.registry import make_controller
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class Robot:
         """The one that is taken out of the pictures."""
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
-        self.controller = SerialController(
+        self.controller = make_controller(
             _where(base, config.bridge.port),
             tuple(axis.name for axis in axes),
             baud=config.bridge.baud,
@@ -109,6 +111,7 @@ class Robot:
         )
         defer(self.controller.close)
         self.controller.connect()
+        _check_units(config.bridge.port, axes, self.controller.describe())
 
         camera = open_camera(_where(base, config.camera.source), clock=clock)
         self.camera = Retina(camera, encoder.size, clock, intrinsics)
@@ -247,6 +250,18 @@ class _PageOperator:
 def _where(base: Path, text: str) -> str:
     """As :func:`~edge.config.beside`, also behind ``world:``."""
     return f"{WORLD}{base / text[len(WORLD):]}" if text.startswith(WORLD) else beside(base, text)
+
+
+def _check_units(port: str, wanted: Sequence[Action], axes: Sequence[Axis]) -> None:
+    """Raises ConfigError where a number of the bundle would mean something else to the motor."""
+    for action, axis in zip(wanted, axes, strict=True):
+        if action.unit == axis.unit:
+            continue
+        integrated = axis.mode is AxisMode.POSITION and action.unit == f"{axis.unit}/s"
+        remedy = "add command=velocity to the port" if integrated else "use another bundle or controller"
+        raise ConfigError(
+            f"bridge.port {port!r} takes {axis.unit} for axis {axis.name} and the bundle gives {action.unit}: {remedy}"
+        )
 
 
 def _goal_source(base: Path, text: str) -> GoalSource:

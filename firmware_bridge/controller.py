@@ -32,14 +32,47 @@ class LinkCounts:
     dropped: int = 0
 
 
+class AxisMode(str, Enum):
+    """What the target of an axis is: how fast to go, or where to be."""
+
+    VELOCITY = "velocity"
+    POSITION = "position"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis as its controller takes commands.
+
+    unit: of a target, "rad/s" or "m/s" in velocity mode, "rad" in position mode. low, high: the range of targets, in that
+    unit. max_speed: rad/s or m/s. max_acceleration: the same per second; the controller keeps to it by itself.
+    """
+
+    name: str
+    mode: AxisMode
+    unit: str
+    low: float
+    high: float
+    max_speed: float
+    max_acceleration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the hardware feels like. supply_v: V, None where it is not measured. temperature_c: degrees Celsius per axis, or
+    one for all; empty where it is not measured."""
+
+    supply_v: float | None = None
+    temperature_c: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     """The newest word from the motors.
 
-    position: rad per axis. velocity: rad/s per axis. current: A per axis. received_ns: host monotonic time of
-    arrival, 0 if never. firmware: name and version as the device reports them. faults: names, empty if none.
-    measured_ns: host monotonic time at which the device took these numbers, as exact as the two clocks are related; 0 if
-    never.
+    position: rad per axis. velocity: rad/s per axis (m and m/s for axes whose unit is m/s). current: A per axis, empty
+    where it is not measured. received_ns: host monotonic time of arrival, 0 if never. firmware: name and version as the
+    device reports them. faults: names, empty if none. measured_ns: host monotonic time at which the device took these
+    numbers, as exact as the two clocks are related; 0 if never.
     """
 
     state: FirmwareState
@@ -51,6 +84,7 @@ class Telemetry:
     faults: tuple[str, ...] = ()
     counts: LinkCounts = field(default_factory=LinkCounts)
     measured_ns: int = 0
+    health: Health = field(default_factory=Health)
 
 
 class BridgeError(Exception):
@@ -63,6 +97,9 @@ class MotorController(Protocol):
     @property
     def axes(self) -> tuple[str, ...]:
         """Axis names, in the order of every per-axis tuple."""
+
+    def describe(self) -> tuple[Axis, ...]:
+        """Every axis in that order, with its mode, unit and limits. Raises BridgeError before ``connect``."""
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the wire and shake hands. Raises BridgeError."""
@@ -83,7 +120,7 @@ class MotorController(Protocol):
         """Release a latched emergency stop; leads to IDLE, never to motion."""
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
-        """Hand over the newest target velocity per axis (rad/s); latest wins, nothing is queued.
+        """Hand over the newest target per axis, in its unit (:class:`Axis`); latest wins, nothing is queued.
 
         valid_until_ns is host monotonic time; the link converts it to device time.
         """

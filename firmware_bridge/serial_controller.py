@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from firmware_bridge.controller import BridgeError, FirmwareState, LinkCounts, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, LinkCounts, Telemetry
 from firmware_bridge.framing import ACK_REQ, Frame
 from firmware_bridge.handshake import Session, shake_hands
 from firmware_bridge.link import Link, LinkLost
@@ -140,6 +140,12 @@ class SerialController:
     @property
     def axes(self) -> tuple[str, ...]:
         return self._axes
+
+    def describe(self) -> tuple[Axis, ...]:
+        return tuple(
+            Axis(name, AxisMode.VELOCITY, "rad/s", -limit.speed, limit.speed, limit.speed, limit.acceleration)
+            for name, limit in zip(self._axes, self.limits, strict=True)
+        )
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the port and shake hands; from then on the link is kept up by itself.

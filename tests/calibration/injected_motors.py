@@ -9,7 +9,7 @@ from edge.clock import NS_PER_MS, FakeClock
 from edge.worlds.rover import SPEC
 from edge.worlds.wheels import Drivetrain, Wheel
 from firmware_bridge.board import ROVER
-from firmware_bridge.controller import BridgeError, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Telemetry
 from firmware_bridge.messages import Code, Fault, State, StateReport, StopCause
 from firmware_bridge.serial_controller import AxisLimits
 from tests.firmware_bridge.cores import AnyCore, Bench
@@ -52,6 +52,12 @@ class InjectedMotors:
     # -- the contract --------------------------------------------------------------------------------------------
 
     axes = ROVER.axes
+
+    def describe(self) -> tuple[Axis, ...]:
+        return tuple(
+            Axis(name, AxisMode.VELOCITY, "rad/s", -limit.speed, limit.speed, limit.speed, limit.acceleration)
+            for name, limit in zip(self.axes, self.limits, strict=True)
+        )
 
     @property
     def limits(self) -> tuple[AxisLimits, ...]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,11 @@ from edge.messages import Tick
 from edge.robot import Robot
 from edge.safety import ARMED_STATES
 from edge.worlds.guide import ArenaGuide
+from firmware_bridge.drivers.simulated.feetech import FeetechBus
+from firmware_bridge.drivers.simulated.line import Line
+from firmware_bridge.drivers.simulated.vesc import VescPair
 from tests.edge.test_intrinsics import GOPRO
+from tests.firmware_bridge.processes import until
 
 DEADLINE_S = 90.0
 """Only guards against hanging."""
@@ -104,6 +108,8 @@ BAD = {
     "no intrinsics": (lambda f: GOOD.replace("frames\"", "frames\"\nintrinsics = \"gone.toml\""), "gone.toml"),
     "intrinsics of another shape": (lambda f: with_intrinsics(f, 720), "pictures of 640x480 do not fit"),
     "no serial port": (lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"'), "/dev/ttyNOPE"),
+    "unknown controller": (lambda f: GOOD.replace('"motors"', '"vesk:/dev/ttyACM0"'), "did you mean 'vesc'?"),
+    "key of another controller": (lambda f: GOOD.replace('"motors"', '"vesc:/dev/ttyACM0?ids=1"'), "the keys of vesc are"),
     "no such bundle": (lambda f: GOOD.replace('"rover"', '"unicorn"'), "unicorn"),
     "a watcher's bundle": (lambda f: GOOD.replace('"rover"', '"camera"'), "latentloop watch"),
     "wrong hash": (wrong_hash, "encoder.onnx"),
@@ -205,6 +211,46 @@ def test_engines_are_built_until_the_robot_is_armed_and_not_while_it_is(
         robot.run(stop)
         arming.join()
     assert (False, "building TensorRT engine encoder as int8") in told and told[-1] == (True, WAITING)
+
+
+def driven(folder: Path, line: Line, spec: str, memory: Path) -> list[Tick]:
+    """An armed robot with that controller until every motor has moved; the world's camera sees other wheels."""
+    text = GOOD.replace('"motors"', f'"{spec}"') + f'[memory]\nfolder = "{memory}"\n'
+    ticks: list[Tick] = []
+    stop = threading.Event()
+
+    def observe(tick: Tick) -> None:
+        ticks.append(tick)
+        if all(motor.travelled > 0.2 for motor in line.device.motors) or len(ticks) >= 100:
+            stop.set()
+
+    with Robot(parse_config(text.encode(), "robot.toml"), folder, observers=(observe,)) as robot:
+        arming = threading.Thread(target=arm_when_healthy, args=(robot.supervisor, robot.clock, stop))
+        arming.start()
+        robot.run(stop)
+        arming.join()
+    return ticks
+
+
+@pytest.mark.parametrize(
+    ("device", "spec"),
+    [(VescPair, "vesc:{}?can=2&speed=20&acceleration=200"), (FeetechBus, "feetech:{}?ids=1,2&command=velocity&speed=8")],
+)
+def test_other_controllers_are_driven_by_the_same_loop(
+    arena: Path, tmp_path: Path, device: Callable[[], VescPair | FeetechBus], spec: str
+) -> None:
+    with Line(device()) as line:
+        ticks = driven(arena, line, spec.format(line.port), tmp_path / "memory")
+        assert all(motor.travelled > 0.2 for motor in line.device.motors)
+        assert ticks[-1].telemetry is not None and ticks[-1].telemetry.health.supply_v == 12.0
+        until(lambda: all(motor.velocity == 0.0 for motor in line.device.motors), "a standstill")
+
+
+def test_a_unit_that_is_not_the_bundles_is_refused_before_anything_moves(arena: Path) -> None:
+    with Line(FeetechBus()) as line:
+        done = run(arena, GOOD.replace('"motors"', f'"feetech:{line.port}?ids=1,2"'), "--arm")
+        assert done.returncode == 2 and "add command=velocity to the port" in done.stderr and done.stderr.count("\n") == 1
+        assert all(motor.travelled == 0.0 for motor in line.device.motors)
 
 
 def test_the_robot_drives_and_remembers(arena: Path) -> None:

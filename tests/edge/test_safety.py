@@ -14,7 +14,7 @@ from edge.clock import NS_PER_MS, FakeClock
 from edge.config import SafetyConfig
 from edge.messages import Assessment, Belief, CameraFault, Plan, RobotState
 from edge.safety import ActionAxis, ArmRefused, Supervisor
-from firmware_bridge.controller import BridgeError, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Telemetry
 
 PERIOD = 100 * NS_PER_MS
 AXES = (ActionAxis("left", -20.0, 20.0), ActionAxis("right", -20.0, 20.0))
@@ -39,6 +39,9 @@ class RecordingMotors:
     @property
     def axes(self) -> tuple[str, ...]:
         return ("left", "right")
+
+    def describe(self) -> tuple[Axis, ...]:
+        return tuple(Axis(name, AxisMode.VELOCITY, "rad/s", -20.0, 20.0, 20.0, 400.0) for name in self.axes)
 
     def connect(self, timeout_s: float = 3.0) -> None:
         self.state = FirmwareState.LINKED

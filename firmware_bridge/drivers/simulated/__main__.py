@@ -1,0 +1,48 @@
+"""A simulated controller on a pseudo-terminal: ``python -m firmware_bridge.drivers.simulated feetech`` prints its spec."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
+from firmware_bridge.drivers.simulated.feetech import FeetechBus
+from firmware_bridge.drivers.simulated.line import Line, SimulatedDevice
+from firmware_bridge.drivers.simulated.mavlink import Rover
+from firmware_bridge.drivers.simulated.odrive import Odrive
+from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
+from firmware_bridge.drivers.simulated.vesc import VescPair
+from firmware_bridge.drivers.simulated.waveshare import Waveshare
+
+DEVICES: dict[str, tuple[Callable[[], SimulatedDevice], str]] = {
+    "feetech": (FeetechBus, "ids=1,2&mode=wheel&speed=10"),
+    "dynamixel": (DynamixelBus, "ids=1,2&mode=wheel&speed=10"),
+    "vesc": (VescPair, "can=2"),
+    "roboclaw": (Roboclaw, "ticks=1000"),
+    "odrive": (Odrive, "motors=0,1"),
+    "waveshare": (Waveshare, "radius=0.04"),
+    "mavlink": (Rover, "speed=0.5,1"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m firmware_bridge.drivers.simulated",
+        description="Two simulated motors behind a controller of the given kind, until Ctrl-C.",
+    )
+    parser.add_argument("kind", choices=DEVICES)
+    parser.add_argument("--link", type=Path, help="a path to have the port under, too")
+    given = parser.parse_args()
+    make, query = DEVICES[given.kind]
+    with Line(make(), given.link) as line:
+        print(f"{given.kind}:{line.port}?{query}", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main()

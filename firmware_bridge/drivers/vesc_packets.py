@@ -1,0 +1,79 @@
+"""VESC's serial protocol: ``02 length payload crc 03``, or ``03`` and two bytes of length; CRC-16/XMODEM over the payload."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from dataclasses import dataclass
+
+FW_VERSION, GET_VALUES, SET_CURRENT, SET_RPM, GET_APPCONF, FORWARD_CAN = 0, 4, 6, 8, 17, 34
+LONGEST = 1024
+_VALUES = struct.Struct(">hhiiiihihiiiiiiBiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Of GET_VALUES. temperature: of the transistors, degrees Celsius. current: A in the motor. steps: six to each electrical
+    turn. travelled: the same without sign, which only a restart lets shrink."""
+
+    id: int
+    temperature: float
+    current: float
+    erpm: int
+    supply_v: float
+    steps: int
+    travelled: int
+    fault: int
+
+
+def frame(payload: bytes) -> bytes:
+    head = bytes((2, len(payload))) if len(payload) < 256 else b"\x03" + len(payload).to_bytes(2, "big")
+    return head + payload + binascii.crc_hqx(payload, 0).to_bytes(2, "big") + b"\x03"
+
+
+def command(number: int, value: int | None = None, can: int | None = None) -> bytes:
+    """can: of the controller behind this one, None for this one."""
+    payload = bytes((number,)) + (b"" if value is None else value.to_bytes(4, "big", signed=True))
+    return frame(payload if can is None else bytes((FORWARD_CAN, can)) + payload)
+
+
+def next_payload(heard: bytearray) -> bytes | None:
+    """Take the next payload out of what was heard, and what lies before it; None when there is none (yet)."""
+    while heard:
+        wide = heard[0] == 3
+        if heard[0] not in (2, 3):
+            del heard[:1]
+            continue
+        start = 3 if wide else 2
+        if len(heard) < start:
+            return None
+        size = int.from_bytes(heard[1:start], "big")
+        if not 0 < size <= LONGEST:
+            del heard[:1]
+            continue
+        if len(heard) < start + size + 3:
+            return None
+        payload = bytes(heard[start : start + size])
+        crc = int.from_bytes(heard[start + size : start + size + 2], "big")
+        if heard[start + size + 2] != 3 or binascii.crc_hqx(payload, 0) != crc:
+            del heard[:1]
+            continue
+        del heard[: start + size + 3]
+        return payload
+    return None
+
+
+def values_of(payload: bytes) -> Values | None:
+    """None for a payload that is something else."""
+    if not payload or payload[0] != GET_VALUES or len(payload) < 1 + _VALUES.size:
+        return None
+    fields = _VALUES.unpack_from(payload, 1)
+    return Values(fields[17], fields[0] / 10, fields[2] / 100, fields[7], fields[8] / 10, fields[13], fields[14], fields[15])
+
+
+def timeout_of(payload: bytes) -> tuple[int, int] | None:
+    """The id and the time-out in ms out of an application configuration; None for another payload. Both stand right behind the
+    signature in every firmware since 3; what follows differs."""
+    if len(payload) < 10 or payload[0] != GET_APPCONF:
+        return None
+    return payload[5], int.from_bytes(payload[6:10], "big")

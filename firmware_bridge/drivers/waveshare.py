@@ -1,0 +1,133 @@
+"""Waveshare's UGV boards (ESP32, lines of JSON): two sides of a rover, told in m/s.
+
+No checksum, no emergency stop, and a heartbeat that is set at connect but cannot be read back: see docs/drivers.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from firmware_bridge.controller import BridgeError, Health, LinkCounts
+from firmware_bridge.drivers import wheels
+from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.servo_loop import ServoLoop
+from firmware_bridge.drivers.spec import Spec
+from firmware_bridge.serial_port import open_port
+
+KEYS = {
+    **wheels.KEYS,
+    "baud": "115200",
+    "radius": "of the wheels, m: targets are then rad/s; without it they are m/s",
+    "watchdog_ms": "300: without a command for so long the board stops by itself",
+}
+SPEEDS, HEARTBEAT, FEEDBACK, IS_FEEDBACK = 1, 136, 130, 1001
+HEARTBEAT_EVERY = 50
+"""Turns after which the heartbeat is set again, because a board that has restarted has forgotten it."""
+LEAST_V = 8.0
+LONGEST = 2048
+
+
+def line(**fields: float) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def next_feedback(heard: bytearray) -> dict[str, Any] | None:
+    """Take the next feedback with finite speeds out of what was heard, and what lies before it; None when there is none yet."""
+    while (end := heard.find(b"\n")) >= 0:
+        text = bytes(heard[:end])
+        del heard[: end + 1]
+        try:
+            found = json.loads(text[text.find(b"{") :] if b"{" in text else text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and found.get("T") == IS_FEEDBACK and _finite(found.get("L")) and _finite(found.get("R")):
+            return found
+    del heard[: max(0, len(heard) - LONGEST)]
+    return None
+
+
+def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
+    """Raises BridgeError for a value that cannot be."""
+    return ServoLoop(Waveshare(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 50))
+
+
+class Waveshare:
+    """A :class:`~firmware_bridge.drivers.device.Device`."""
+
+    def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
+        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 9600, 1_000_000)
+        radius = spec.number("radius", 1, 0.001, 10)
+        self.axes = wheels.of(spec, axes, 2, "rad/s" if "radius" in spec.options else "m/s")
+        self._metres = tuple(sign * radius for sign in spec.signs(2))
+        self._watchdog_ms = spec.integer("watchdog_ms", 300, 100, 3000)
+        self.urgent = threading.Event()
+        self._bus: Bus | None = None
+        self._turn = 0
+
+    def open(self, timeout_s: float) -> str:
+        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._turn = 0
+        self.cut()
+        try:
+            self._feedback()
+        except NoAnswer:
+            raise BridgeError(
+                f"no Waveshare board answers on {self._port} at {self._baud} baud: see to its power switch and the key baud"
+            ) from None
+        return "Waveshare UGV"
+
+    def read(self) -> Reading:
+        if self._turn % HEARTBEAT_EVERY == 0:
+            self._line.write(line(T=HEARTBEAT, cmd=self._watchdog_ms))
+        self._turn += 1
+        found = self._feedback()
+        sides = zip(("odl", "odr"), ("L", "R"), self._metres, strict=True)
+        ways = [(found.get(way, 0.0), found[speed], metres) for way, speed, metres in sides]
+        volts: Any = found.get("v")
+        supply = (volts / 100 if volts > 100 else float(volts)) if _finite(volts) else None  # some boards count hundredths
+        return Reading(
+            position=tuple(way / 100 / metres if _finite(way) else 0.0 for way, _, metres in ways),
+            velocity=tuple(speed / metres for _, speed, metres in ways),
+            faults=("under-voltage",) if supply is not None and supply < LEAST_V else (),
+            health=Health(supply),
+        )
+
+    def enable(self, reading: Reading) -> None:
+        self.command((0.0, 0.0))
+
+    def command(self, values: Sequence[float]) -> None:
+        left, right = (round(value * metres, 4) for value, metres in zip(values, self._metres, strict=True))
+        self._line.write(line(T=SPEEDS, L=left, R=right))
+
+    def rest(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        self._line.write(b"\n" + line(T=SPEEDS, L=0, R=0))
+
+    def clear(self) -> None:
+        pass  # the board latches nothing
+
+    def counts(self) -> LinkCounts:
+        return self._line.counts()
+
+    def close(self) -> None:
+        if self._bus is not None:
+            self._bus.close()
+
+    @property
+    def _line(self) -> Bus:
+        assert self._bus is not None
+        return self._bus
+
+    def _feedback(self) -> dict[str, Any]:
+        return self._line.ask(line(T=FEEDBACK), next_feedback, timeout_s=0.05)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
