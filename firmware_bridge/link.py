@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import serial
 
 from firmware_bridge import framing, messages
 from firmware_bridge.framing import Decoder, Frame
+from firmware_bridge.line import line_of
 from firmware_bridge.messages import Message
 
 
@@ -21,6 +21,7 @@ class Link:
 
     def __init__(self, port: serial.SerialBase) -> None:
         self._port = port
+        self._line = line_of(port)
         self._decoder = Decoder(messages.SCHEMA_ID)
         self._sending = threading.Lock()
         self._seq = 0
@@ -51,25 +52,18 @@ class Link:
                 self._seq = (self._seq + 1) & 0xFF
             wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
             try:
-                self._port.write(wire)
-                self.sent += 1
-            except serial.SerialTimeoutException:
-                self.unsent += 1
+                if self._line.write(wire):
+                    self.sent += 1
+                else:
+                    self.unsent += 1
             except (OSError, TypeError) as error:  # TypeError: pyserial's answer to a port closed meanwhile
                 raise LinkLost(f"writing failed ({error})") from None
         return seq
 
-    def receive(self) -> list[tuple[Frame, int]]:
-        """The frames that came in, with their arrival in monotonic ns; waits 20 ms for the first byte.
-
-        Raises LinkLost.
-        """
+    def receive(self, timeout_s: float = 0.02) -> list[tuple[Frame, int]]:
+        """The frames that came in, with their arrival in monotonic ns; waits so long for the first byte. Raises LinkLost."""
         try:
-            data = self._port.read(1)
-            arrived_ns = time.monotonic_ns()
-            waiting = self._port.in_waiting if data else 0
-            if waiting:
-                data += self._port.read(waiting)
+            data, arrived_ns = self._line.read(timeout_s)
         except (OSError, TypeError) as error:
             raise LinkLost(f"reading failed ({error})") from None
         self.bytes_received += len(data)
@@ -88,6 +82,8 @@ class Link:
         return frames
 
     def close(self) -> None:
+        with self._sending:
+            self._line.close()
         try:
             self._port.close()
         except OSError:
