@@ -38,12 +38,14 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """port: device name or pyserial URL. baud: ignored by USB devices. lease_ms: the firmware stops this long after
-    the last sign of life."""
+    """port: device name, ``usb:VID:PID[:SERIAL]`` or pyserial URL. baud: ignored by USB devices. lease_ms: the firmware stops
+    this long after the last sign of life. own_process: false drives the port from a thread of the runtime, for debugging; a
+    stalled runtime may then starve the lease."""
 
     port: Annotated[str, Meta(min_length=1)]
     baud: Annotated[int, Meta(ge=9600, le=4_000_000)] = 1_000_000
     lease_ms: Annotated[int, Meta(ge=50, le=500)] = 100
+    own_process: bool = True
 
 
 class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -105,7 +105,13 @@ class SerialController:
             raise BridgeError(f"the link to {self._port} was closed: make a new one")
         if self._thread is not None:
             return
-        self._open(time.monotonic_ns() + int(timeout_s * 1e9))
+        try:
+            self._open(time.monotonic_ns() + int(timeout_s * 1e9))
+        except BridgeError as error:
+            with self._lock:
+                self._trouble = str(error)
+                self._drop_device()
+            raise
         self._thread = threading.Thread(target=self._keep_link, name="bridge-link", daemon=True)
         self._thread.start()
 
