@@ -78,6 +78,8 @@ class ProcessController:
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
         self._dropped = 0
+        self._stop_reason: int | None = None
+        """Of an emergency stop until it is cleared; a new child is told."""
 
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,11 +124,13 @@ class ProcessController:
         self._tell_or_kill(Ask(self._next_number(), "disarm"))
 
     def estop(self, reason: int = 1) -> None:
+        self._stop_reason = reason
         self._tell_or_kill(Ask(self._next_number(), "estop", reason))
 
     def clear_estop(self) -> None:
         """Blocks until the child has passed it on, a millisecond or so."""
         self._ask("clear_estop", 0.0, PATIENCE_S)
+        self._stop_reason = None
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         check_targets(self._axes, targets)
@@ -144,7 +148,7 @@ class ProcessController:
 
     def close(self) -> None:
         """See MotorController. Waits for the child, a second or so; one that does not end is killed, and the lease with it."""
-        if self._thread is not None and not self._closing.is_set():
+        if self._socket is not None and not self._closing.is_set():
             self._closing.set()
             try:
                 self._ask("close", 0.0, PATIENCE_S)
@@ -183,6 +187,8 @@ class ProcessController:
             self._waiting[number] = waiting
         if self._tell(Ask(number, verb, argument)):
             waiting.done.wait(patience_s)
+        elif not self._telemetry.trouble:  # it has just ended, and the listener finds out how
+            waiting.done.wait(PATIENCE_S)
         with self._lock:
             self._waiting.pop(number, None)
         if waiting.answer is None:
@@ -223,6 +229,8 @@ class ProcessController:
                     break
                 except BridgeError as error:
                     self._lost(str(error))
+            if (reason := self._stop_reason) is not None:
+                self._tell(Ask(self._next_number(), "estop", reason))
             self._tell(Ask(self._next_number(), "keep_connecting", RECONNECT_S))
 
     def _hear_until_it_ends(self) -> str:

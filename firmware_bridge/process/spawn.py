@@ -16,15 +16,15 @@ def start(settings: bytes) -> tuple[subprocess.Popen[bytes], socket.socket]:
     root = str(Path(__file__).parents[2])
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    with theirs:
-        process = subprocess.Popen(
-            (sys.executable, "-m", "firmware_bridge.process.child", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=environment,
-        )
     ours.send(settings)
     ours.setblocking(False)
+    command = (sys.executable, "-m", "firmware_bridge.process.child", str(theirs.fileno()))
+    try:
+        with theirs:
+            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=environment)
+    except OSError:
+        ours.close()
+        raise
     return process, ours
 
 

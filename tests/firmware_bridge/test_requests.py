@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +70,7 @@ def test_it_is_repeated_ever_later_and_then_given_up() -> None:
             sent.append(now)
         if request.done.is_set():
             break
-    assert [after - before for before, after in zip(sent, sent[1:], strict=False)] == [25 * MS, 50 * MS, 100 * MS, 200 * MS]
+    assert [after - before for before, after in pairwise(sent)] == [25 * MS, 50 * MS, 100 * MS, 200 * MS]
     assert len(sent) == TRIES
     assert request.code is None
 
