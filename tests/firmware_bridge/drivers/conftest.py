@@ -1,0 +1,105 @@
+"""A simulated device on a pseudo-terminal, a controller in front of it, and a control loop that drives it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from firmware_bridge.controller import FirmwareState, MotorController
+from firmware_bridge.drivers.registry import make_controller
+from firmware_bridge.drivers.simulated.line import Line
+from tests.firmware_bridge.drivers.kinds import KINDS, Kind
+from tests.firmware_bridge.processes import until
+
+LEASE_NS = 400_000_000  # the test machine may be busy
+
+
+class Driving:
+    """A control loop in a thread: alive, engaged and commanding until it is stopped; each of which can be left out."""
+
+    def __init__(self, controller: MotorController, targets: Sequence[float]) -> None:
+        self.controller = controller
+        self.targets = tuple(targets)
+        self.beating = self.engaged = self.sending = True
+        self._ending = threading.Event()
+        self._beat()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        if self.beating:
+            self.controller.heartbeat(time.monotonic_ns() + LEASE_NS, self.engaged)
+
+    def _run(self) -> None:
+        while not self._ending.wait(0.01):
+            self._beat()
+            if self.sending:
+                self.controller.send(self.targets, time.monotonic_ns() + LEASE_NS)
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def line(kind: Kind) -> Iterator[Line]:
+    with Line(kind.device()) as line:
+        yield line
+
+
+@pytest.fixture
+def controller(kind: Kind, line: Line) -> Iterator[MotorController]:
+    """Not connected."""
+    controller = make_controller(kind.spec(line.port), kind.axes)
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def drive() -> Iterator[Callable[..., Driving]]:
+    """Starts a control loop and arms; the motors are moving on return."""
+    loops: list[Driving] = []
+
+    def start(controller: MotorController, line: Line, targets: Sequence[float]) -> Driving:
+        loop = Driving(controller, targets)
+        loops.append(loop)
+        controller.arm(5.0)
+        until(lambda: all(motor.travelled > 0.05 for motor in line.device.motors), "motion of every motor")
+        return loop
+
+    yield start
+    for loop in loops:
+        loop.stop()
+
+
+def turns(controller: MotorController, n: int) -> None:
+    """Let the controller's loop go round so many times."""
+    before = controller.telemetry().counts.sent
+    until(lambda: controller.telemetry().counts.sent >= before + n, f"{n} more messages of the controller")
+
+
+def stand(line: Line) -> None:
+    """Wait until every motor stands; then it must stay so."""
+    until(lambda: all(abs(motor.velocity) < 1e-9 for motor in line.device.motors), "a standstill of every motor")
+    travelled = [motor.travelled for motor in line.device.motors]
+    time.sleep(0.06)
+    assert [motor.travelled for motor in line.device.motors] == travelled
+
+
+def leaves(controller: MotorController, state: FirmwareState) -> FirmwareState:
+    until(lambda: controller.telemetry().state is not state, f"the end of {state.value}")
+    return controller.telemetry().state
+
+
+def reaches(controller: MotorController, *states: FirmwareState) -> Any:
+    until(lambda: controller.telemetry().state in states, f"one of {[each.value for each in states]}")
+    return controller.telemetry()
