@@ -1,4 +1,4 @@
-"""The process that owns the port and the controller: ``python -m firmware_bridge.process.child DESCRIPTOR``.
+"""The process that owns the port and the controller: ``python -m firmware_bridge.process.child SOCKET HEARTBEAT``, two descriptors.
 
 It does what the parent says and nothing else. When the parent is gone, or closes the socket, it disarms, closes and ends. When
 the parent merely stalls, the deadline of its last heartbeat passes, and the controller stops the motors by itself. Ctrl-C in a
@@ -18,11 +18,11 @@ from collections.abc import Callable
 from types import FrameType
 
 from firmware_bridge.controller import BridgeError, MotorController, Telemetry
+from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
-    Heartbeat,
     LogLine,
     Report,
     Settings,
@@ -31,12 +31,12 @@ from firmware_bridge.process.datagrams import (
     encode,
     read_by_child,
 )
-from firmware_bridge.serial_controller import SerialController
+from firmware_bridge.process.heartbeat import HeartbeatWord
 
 log = logging.getLogger("firmware_bridge.process.child")  # also as __main__
 
 TURN_MS = 10
-"""How soon new telemetry goes to the parent."""
+"""How soon a heartbeat is seen and new telemetry goes to the parent."""
 SIGN_OF_LIFE_NS = 100_000_000
 RETRY_S = 1.0
 
@@ -44,14 +44,16 @@ RETRY_S = 1.0
 class Child:
     """Serves one parent."""
 
-    def __init__(self, parent: socket.socket) -> None:
+    def __init__(self, parent: socket.socket, heartbeat: HeartbeatWord) -> None:
         """Waits for the settings. Raises BridgeError where they describe no controller."""
         self._parent = parent
+        self._heartbeat = heartbeat
+        self._beaten: tuple[int, bool] | None = None
         given = read_by_child(parent.recv(LONGEST))
         assert isinstance(given, Settings)
         logging.basicConfig(level=given.log_level, handlers=[_ToParent(self.tell)])
         parent.setblocking(False)
-        self._controller: MotorController = SerialController(
+        self._controller: MotorController = make_controller(
             given.spec, given.axes, baud=given.baud, lease_s=given.lease_s
         )
         self._told: Telemetry | None = None
@@ -69,7 +71,9 @@ class Child:
         heard.register(self._parent, select.POLLIN)
         try:
             while not self._ended:
-                if heard.poll(TURN_MS):
+                came = heard.poll(TURN_MS)
+                self._pass_on_heartbeat()
+                if came:
                     self._hear()
                 if self._disarm:
                     self._disarm = False
@@ -87,6 +91,12 @@ class Child:
 
     # -- from the parent -------------------------------------------------------------------------------------------
 
+    def _pass_on_heartbeat(self) -> None:
+        newest = self._heartbeat.read()
+        if newest != self._beaten:
+            self._beaten = newest
+            self._controller.heartbeat(*newest)
+
     def _hear(self) -> None:
         """All that is there. Of several targets only the newest is worth sending."""
         targets: Targets | None = None
@@ -101,9 +111,7 @@ class Child:
                 self._ended = True
                 return
             what = read_by_child(said)
-            if isinstance(what, Heartbeat):
-                self._controller.heartbeat(what.alive_until_ns, what.engaged)
-            elif isinstance(what, Targets):
+            if isinstance(what, Targets):
                 targets = what
             elif isinstance(what, Ask):
                 self._do(what)
@@ -196,7 +204,7 @@ def _refuse(parent: socket.socket, why: str) -> None:
 def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         try:
-            child = Child(parent)
+            child = Child(parent, HeartbeatWord(int(sys.argv[2])))
         except BridgeError as error:
             _refuse(parent, str(error))
             return

@@ -1,8 +1,8 @@
 """The parent's side: a motor controller whose port and driver live in a child process.
 
-``send`` and ``heartbeat`` cost one system call each and never wait. A thread listens to the child. When the child dies or falls
-silent, telemetry says OFFLINE and why, a new child is started with growing pauses, and nothing is armed by that. When this
-process dies or stalls, the child stops the motors (see :mod:`firmware_bridge.process.child`).
+``send`` costs one system call, ``heartbeat`` none, and neither ever waits. A thread listens to the child. When the child dies
+or falls silent, telemetry says OFFLINE and why, a new child is started with growing pauses, and nothing is armed by that. When
+this process dies or stalls, the child stops the motors (see :mod:`firmware_bridge.process.child`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
-    Heartbeat,
     Report,
     Settings,
     Targets,
@@ -31,6 +30,7 @@ from firmware_bridge.process.datagrams import (
     encode,
     read_by_parent,
 )
+from firmware_bridge.process.heartbeat import HeartbeatWord
 from firmware_bridge.serial_controller import check_targets
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class ProcessController:
         self._spec = spec
         self._axes = tuple(axes)
         self._settings = (spec, self._axes, baud, lease_s)
+        self._heartbeat = HeartbeatWord()
 
         self._lock = threading.Lock()  # guards everything down to the blank line
         self._process: subprocess.Popen[bytes] | None = None
@@ -138,7 +139,7 @@ class ProcessController:
             self._dropped += 1
 
     def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
-        self._tell(Heartbeat(alive_until_ns, engaged))
+        self._heartbeat.write(alive_until_ns, engaged)
 
     def telemetry(self) -> Telemetry:
         seen = self._telemetry
@@ -155,6 +156,7 @@ class ProcessController:
             except BridgeError:
                 pass  # gone already
         self._closing.set()
+        self._heartbeat.write(0, False)
         self._end()
 
     # -- talking to the child --------------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ class ProcessController:
     def _start(self) -> None:
         settings = Settings(*self._settings, log.getEffectiveLevel())
         try:
-            self._process, self._socket = spawn.start(encode(settings))
+            self._process, self._socket = spawn.start(encode(settings), self._heartbeat.descriptor)
         except OSError as error:
             raise BridgeError(f"the bridge process cannot be started ({error}): free memory and file handles") from None
 

@@ -1,6 +1,6 @@
 """What the two processes say to each other: one MessagePack datagram each, over a SOCK_SEQPACKET pair.
 
-Heartbeats and targets go one way and are never answered; the newest counts. An ``Ask`` is answered by one ``Answer`` with its
+Targets go one way and are never answered; the newest counts. An ``Ask`` is answered by one ``Answer`` with its
 number. Reports and log lines come by themselves. The end of either process closes the socket for the other.
 """
 
@@ -25,13 +25,6 @@ class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
     baud: int
     lease_s: float
     log_level: int
-
-
-class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """See MotorController.heartbeat."""
-
-    alive_until_ns: int
-    engaged: bool
 
 
 class Targets(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -71,7 +64,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=6):
     text: str
 
 
-ToChild = Settings | Heartbeat | Targets | Ask
+ToChild = Settings | Targets | Ask
 ToParent = Answer | Report | LogLine
 
 encode = msgspec.msgpack.Encoder().encode

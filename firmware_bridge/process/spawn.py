@@ -10,18 +10,20 @@ import sys
 from pathlib import Path
 
 
-def start(settings: bytes) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A fresh child that has been given its settings, and the parent's end of the socket. Raises OSError."""
+def start(settings: bytes, heartbeat: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A fresh child that has been given its settings, and the parent's end of the socket. heartbeat: descriptor of the word.
+    Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = str(Path(__file__).parents[2])
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     ours.send(settings)
     ours.setblocking(False)
-    command = (sys.executable, "-m", "firmware_bridge.process.child", str(theirs.fileno()))
+    handed_on = (theirs.fileno(), heartbeat)
+    command = (sys.executable, "-m", "firmware_bridge.process.child", *map(str, handed_on))
     try:
         with theirs:
-            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=environment)
+            process = subprocess.Popen(command, pass_fds=handed_on, stdin=subprocess.DEVNULL, env=environment)
     except OSError:
         ours.close()
         raise

@@ -13,11 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmware_bridge.controller import AxisMode, BridgeError, FirmwareState
 from firmware_bridge.messages import State
 from firmware_bridge.process import controller as module
 from firmware_bridge.process.controller import ProcessController
+from firmware_bridge.process.heartbeat import HeartbeatWord
 from tests.firmware_bridge.conftest import Starter
 from tests.firmware_bridge.processes import RecordingPlant, until
 from tests.firmware_bridge.test_end_to_end import drive, looping
@@ -180,7 +183,7 @@ def test_a_child_that_takes_no_stop_is_killed_and_the_next_one_stops(
     assert first is not None
     os.kill(first, signal.SIGSTOP)
     for _ in range(2000):  # until no more fits into the socket
-        bridged.heartbeat(0, False)
+        bridged.send((0.0, 0.0), 0)
     bridged.estop()
     until(lambda: not alive(first), "a child that cannot be stopped is killed")
     plant.wait_for(State.ESTOP)  # by the next child, which was told
@@ -306,3 +309,15 @@ def _slack(plant: RecordingPlant) -> int:
     """The longest pause of the firmware process itself, ns: how long this machine did not run it."""
     times = [each.mono_ns for each in plant.packets]
     return max(after - before for before, after in pairwise(times))
+
+
+# -- the word they share ---------------------------------------------------------------------------------------------
+
+
+@given(alive_until_ns=st.integers(-5, 2**63 - 1), engaged=st.booleans())
+def test_a_heartbeat_arrives_as_a_whole(alive_until_ns: int, engaged: bool) -> None:
+    word = HeartbeatWord()
+    assert word.read() == (0, False)
+    reader = HeartbeatWord(os.dup(word.descriptor))
+    word.write(alive_until_ns, engaged)
+    assert reader.read() == (max(0, alive_until_ns), engaged)
