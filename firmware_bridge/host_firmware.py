@@ -16,13 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 from firmware_bridge import reference_process
+from firmware_bridge.board import BOARDS
 from firmware_bridge.controller import BridgeError
 
 log = logging.getLogger(__name__)
 
 FIRMWARE = Path(__file__).parent / "firmware"
 Kind = Literal["c", "python"]
-SOURCES = ("core.c", "frame.c", "ports/host/main.c")
+CORE_SOURCES = (
+    "core.c", "faults.c", "frame.c", "handlers.c", "layout.c", "link.c", "motion.c", "settings.c", "trajectory.c",
+)  # fmt: skip
+"""The portable part, for every board and port."""
+SOURCES = (*CORE_SOURCES, "ports/host/main.c")
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra")
 START_TIMEOUT_S = 10.0
 
@@ -57,14 +62,21 @@ class HostFirmware:
                 pipe.close()
 
 
-def start(plant: Path | None = None, link: Path | None = None, with_parent: bool = True, prefer: Kind = "c") -> HostFirmware:
+def start(
+    plant: Path | None = None,
+    link: Path | None = None,
+    with_parent: bool = True,
+    prefer: Kind = "c",
+    board: str = "rover",
+) -> HostFirmware:
     """Start a firmware and wait until its port is there.
 
     plant: socket to connect to (see :mod:`firmware_bridge.plant`), None for ideal encoders. link: a symbolic link to
     put to the port. with_parent: it ends when this process ends. prefer: "c" or "python"; without a working C compiler
-    it is Python in any case. Blocks: up to some seconds when the C firmware has to be compiled. Raises BridgeError.
+    it is Python in any case. board: a key of :data:`~firmware_bridge.board.BOARDS`.
+    Blocks: up to some seconds when the C firmware has to be compiled. Raises BridgeError.
     """
-    command, kind = _command(prefer, plant, link, os.getpid() if with_parent else None)
+    command, kind = _command(prefer, plant, link, os.getpid() if with_parent else None, board)
     environment = dict(os.environ)
     root = str(Path(__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
@@ -91,12 +103,12 @@ def start(plant: Path | None = None, link: Path | None = None, with_parent: bool
     return firmware
 
 
-def build() -> Path:
+def build(board: str = "rover") -> Path:
     """The compiled firmware, from the cache if its sources are unchanged.
 
     Raises BridgeError, with the reason, where there is no compiler or it fails.
     """
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    digest = hashlib.sha256(" ".join((board, *FLAGS)).encode())
     for file in sorted(FIRMWARE.rglob("*.[ch]")):
         digest.update(file.relative_to(FIRMWARE).as_posix().encode() + b"\0" + file.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentloop"
@@ -107,7 +119,7 @@ def build() -> Path:
     if compiler is None:
         raise BridgeError("there is no C compiler (cc) on this machine: install one to run the C firmware")
     fresh = binary.with_name(f"firmware.{os.getpid()}.{time.monotonic_ns()}")
-    includes = ("-I", str(FIRMWARE), "-I", str(FIRMWARE / "boards" / "rover"))
+    includes = ("-I", str(FIRMWARE), "-I", str(FIRMWARE / "boards" / board))
     try:
         binary.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
@@ -125,17 +137,19 @@ def build() -> Path:
     return binary
 
 
-def _command(prefer: Kind, plant: Path | None, link: Path | None, parent: int | None) -> tuple[list[str], Kind]:
+def _command(
+    prefer: Kind, plant: Path | None, link: Path | None, parent: int | None, board: str
+) -> tuple[list[str], Kind]:
     options = ["--id", os.urandom(4).hex()]
     for name, value in (("--plant", plant), ("--link", link), ("--with-parent", parent)):
         if value is not None:
             options += [name, str(value)]
     if prefer == "c":
         try:
-            return [str(build()), *options], "c"
+            return [str(build(board)), *options], "c"
         except BridgeError as error:
             log.warning("%s; the Python reference firmware stands in", error)
-    return [sys.executable, "-m", "firmware_bridge.host_firmware", "--python", *options], "python"
+    return [sys.executable, "-m", "firmware_bridge.host_firmware", "--python", "--board", board, *options], "python"
 
 
 def main() -> None:
@@ -146,11 +160,12 @@ def main() -> None:
     parser.add_argument("--link", type=Path, help="put a symbolic link to the port here")
     parser.add_argument("--plant", type=Path, help="socket of the simulated motors")
     parser.add_argument("--with-parent", type=int, metavar="PID", help="end when this parent process ends")
+    parser.add_argument("--board", choices=sorted(BOARDS), default="rover", help="which axes (default: rover)")
     given = parser.parse_args()
     if given.python:
-        reference_process.run(int(given.id, 16), given.link, given.plant, given.with_parent)
+        reference_process.run(int(given.id, 16), given.link, given.plant, given.with_parent, given.board)
         return
-    command, _ = _command("c", given.plant, given.link, given.with_parent)
+    command, _ = _command("c", given.plant, given.link, given.with_parent, given.board)
     os.execv(command[0], command)
 
 

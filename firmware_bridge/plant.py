@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from firmware_bridge.messages import State
+from firmware_bridge.messages import Drive, State
 
 SEND_EVERY_NS = 10_000_000
 """The firmware reports its outputs at least this often, and at once when they change."""
@@ -19,16 +19,19 @@ _OUTPUT_HEAD = struct.Struct("<QQBBH")
 @dataclass(frozen=True, slots=True)
 class MotorOutput:
     """What the motor driver gets. mono_ns: CLOCK_MONOTONIC. last_lease_mono_ns: when the last valid LEASE arrived, 0 if
-    never. output_mrad_s: per axis, after limits and slew."""
+    never. output_mrad_s: per axis, after limits and slew; mrad for a position axis. drive: what to do with each axis,
+    two bits of the packet each; () from a firmware that does not say."""
 
     mono_ns: int
     last_lease_mono_ns: int
     state: State
     output_mrad_s: tuple[int, ...]
+    drive: tuple[Drive, ...] = ()
 
     def pack(self) -> bytes:
         n = len(self.output_mrad_s)
-        head = _OUTPUT_HEAD.pack(self.mono_ns, self.last_lease_mono_ns, self.state, n, 0)
+        drives = sum(drive << 2 * i for i, drive in enumerate(self.drive))
+        head = _OUTPUT_HEAD.pack(self.mono_ns, self.last_lease_mono_ns, self.state, n, drives)
         return head + struct.pack(f"<{n}i", *self.output_mrad_s)
 
     @classmethod
@@ -36,10 +39,11 @@ class MotorOutput:
         """Raises ValueError on a packet that is not one."""
         if len(packet) < _OUTPUT_HEAD.size:
             raise ValueError(f"a motor output has at least {_OUTPUT_HEAD.size} bytes, not {len(packet)}")
-        mono_ns, lease_ns, state, n, _ = _OUTPUT_HEAD.unpack_from(packet)
+        mono_ns, lease_ns, state, n, drives = _OUTPUT_HEAD.unpack_from(packet)
         if len(packet) != _OUTPUT_HEAD.size + 4 * n:
             raise ValueError(f"a motor output of {n} axes has {_OUTPUT_HEAD.size + 4 * n} bytes, not {len(packet)}")
-        return cls(mono_ns, lease_ns, State(state), struct.unpack_from(f"<{n}i", packet, _OUTPUT_HEAD.size))
+        output = struct.unpack_from(f"<{n}i", packet, _OUTPUT_HEAD.size)
+        return cls(mono_ns, lease_ns, State(state), output, tuple(Drive(drives >> 2 * i & 3) for i in range(n)))
 
 
 @dataclass(frozen=True, slots=True)

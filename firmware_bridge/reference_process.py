@@ -14,8 +14,8 @@ import time
 import tty
 from pathlib import Path
 
-from firmware_bridge.board import ROVER
-from firmware_bridge.messages import Fault, State
+from firmware_bridge.board import BOARDS
+from firmware_bridge.messages import Drive, Fault, Mode, State
 from firmware_bridge.plant import SEND_EVERY_NS, MotorFeedback, MotorOutput
 from firmware_bridge.reference import Core, Identity
 
@@ -32,7 +32,7 @@ class _Motors:
         self._axes = axes
         self._socket: socket.socket | None = None
         self._tried_ns = 0
-        self._sent: tuple[State, tuple[int, ...]] | None = None
+        self._sent: tuple[State, tuple[int, ...], tuple[Drive, ...]] | None = None
         self._sent_ns = 0
         self._turned_nrad = [0] * axes
         if path is not None:
@@ -47,9 +47,15 @@ class _Motors:
         """Bring the encoders up to date; a lost plant is a fault."""
         if self._path is None:
             for i, output in enumerate(core.outputs):
-                self._turned_nrad[i] += output * elapsed_us
-                core.position[i] = _wrap_i32(self._turned_nrad[i] // 1_000_000)
-                core.velocity[i] = output
+                if core.drives[i] is not Drive.ON:
+                    core.velocity[i] = 0
+                elif core.board.parts[i].mode is Mode.POSITION:
+                    core.velocity[i] = core.speeds[i]
+                    core.position[i] = output
+                else:
+                    self._turned_nrad[i] += output * elapsed_us
+                    core.position[i] = _wrap_i32(self._turned_nrad[i] // 1_000_000)
+                    core.velocity[i] = output
             return
         if self._socket is None and now_ns - self._tried_ns > RETRY_NS:
             self._connect(now_ns)
@@ -74,7 +80,7 @@ class _Motors:
 
     def drive(self, core: Core, now_ns: int, lease_ns: int) -> None:
         """Report the outputs if they changed or if the last report is getting old."""
-        newest = core.state, tuple(core.outputs)
+        newest = core.state, core.outputs, tuple(core.drives)
         if self._socket is None or (newest == self._sent and now_ns - self._sent_ns < SEND_EVERY_NS):
             return
         try:
@@ -103,8 +109,8 @@ class _Motors:
             self._socket = None
 
 
-def run(boot_id: int, link: Path | None, plant: Path | None, parent: int | None) -> None:
-    """Be the firmware until SIGTERM, SIGINT or the end of the parent."""
+def run(boot_id: int, link: Path | None, plant: Path | None, parent: int | None, board: str = "rover") -> None:
+    """Be the firmware until SIGTERM, SIGINT or the end of the parent. board: a key of BOARDS."""
     stopping = False
 
     def stop(*_: object) -> None:
@@ -117,7 +123,9 @@ def run(boot_id: int, link: Path | None, plant: Path | None, parent: int | None)
     tty.setraw(other_end)
     os.set_blocking(line, False)
     port = os.ttyname(other_end)
-    motors = _Motors(plant, len(ROVER.axes))
+    motors = _Motors(plant, len(BOARDS[board].parts))
+    core = Core(BOARDS[board], Identity(boot_id, NAME), 0)
+    core.tick(0)  # out of BOOT before anybody knows the port
     if link is not None:
         fresh = link.with_name(f"{link.name}.{os.getpid()}")
         fresh.symlink_to(port)
@@ -126,7 +134,6 @@ def run(boot_id: int, link: Path | None, plant: Path | None, parent: int | None)
 
     started_ns = last_ns = time.monotonic_ns()
     lease_ns = leases = 0
-    core = Core(ROVER, Identity(boot_id, NAME), 0)
     while not stopping and (parent is None or os.getppid() == parent):
         fd = motors.fileno()
         select.select([line] if fd is None else [line, fd], [], [], TICK_S)

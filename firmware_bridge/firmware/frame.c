@@ -2,6 +2,18 @@
 
 #define MAJOR 0x10
 
+void fb_put(uint8_t *at, uint64_t value, uint8_t bytes)
+{
+    for (; bytes > 0; bytes--, value >>= 8) *at++ = (uint8_t)value;
+}
+
+uint64_t fb_get(const uint8_t *at, uint8_t bytes)
+{
+    uint64_t value = 0;
+    while (bytes-- > 0) value = value << 8 | at[bytes];
+    return value;
+}
+
 uint32_t fb_crc32(uint32_t crc, const uint8_t *data, size_t length)
 {
     static const uint32_t nibble[16] = {
@@ -17,58 +29,71 @@ uint32_t fb_crc32(uint32_t crc, const uint8_t *data, size_t length)
     return ~crc;
 }
 
-static uint32_t checksum(const uint8_t *body, size_t length, uint8_t session, uint32_t schema_id)
+/* Inside a session the schema id comes first. */
+static uint32_t start_of_crc(uint8_t session, uint32_t schema_id)
 {
-    uint32_t crc = 0;
-    if (session != 0) {
-        uint8_t id[4];
-        fb_put(id, schema_id, 4);
-        crc = fb_crc32(0, id, 4);
+    uint8_t id[4];
+    fb_put(id, schema_id, 4);
+    return session != 0 ? fb_crc32(0, id, 4) : 0;
+}
+
+/* -- out: COBS as the bytes come -------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint8_t *wire;
+    size_t code_at, out; /* a body is shorter than 254 bytes: no block is ever full */
+} stuffer;
+
+static void stuff(stuffer *s, const uint8_t *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (bytes[i] != 0) {
+            s->wire[s->out++] = bytes[i];
+        } else {
+            s->wire[s->code_at] = (uint8_t)(s->out - s->code_at);
+            s->code_at = s->out++;
+        }
     }
-    return fb_crc32(crc, body, length);
+}
+
+size_t fb_wire_size(uint8_t length)
+{
+    return FB_HEADER_BYTES + (size_t)length + FB_CRC_BYTES + 3; /* two delimiters and one code byte, always */
 }
 
 size_t fb_encode(const fb_frame *frame, uint32_t schema_id, uint8_t *wire)
 {
-    uint8_t body[FB_MAX_BODY];
-    size_t length = FB_HEADER_BYTES + (size_t)frame->length;
-    body[0] = (uint8_t)(MAJOR | frame->flags);
-    body[1] = frame->type;
-    body[2] = frame->seq;
-    body[3] = frame->session;
-    for (size_t i = 0; i < frame->length; i++) body[FB_HEADER_BYTES + i] = frame->payload[i];
-    fb_put(body + length, checksum(body, length, frame->session, schema_id), FB_CRC_BYTES);
-    length += FB_CRC_BYTES;
+    const uint8_t head[FB_HEADER_BYTES] = {(uint8_t)(MAJOR | frame->flags), frame->type, frame->seq, frame->session};
+    uint8_t crc[FB_CRC_BYTES];
+    uint32_t sum = fb_crc32(start_of_crc(frame->session, schema_id), head, FB_HEADER_BYTES);
+    fb_put(crc, fb_crc32(sum, frame->payload, frame->length), FB_CRC_BYTES);
 
-    size_t code_at = 1, out = 2; /* a body is shorter than 254 bytes: no block is ever full */
+    stuffer s = {.wire = wire, .code_at = 1, .out = 2};
     wire[0] = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (body[i] != 0) {
-            wire[out++] = body[i];
-        } else {
-            wire[code_at] = (uint8_t)(out - code_at);
-            code_at = out++;
-        }
-    }
-    wire[code_at] = (uint8_t)(out - code_at);
-    wire[out++] = 0;
-    return out;
+    stuff(&s, head, FB_HEADER_BYTES);
+    stuff(&s, frame->payload, frame->length);
+    stuff(&s, crc, FB_CRC_BYTES);
+    wire[s.code_at] = (uint8_t)(s.out - s.code_at);
+    wire[s.out++] = 0;
+    return s.out;
 }
 
-static fb_decoded finish(const uint8_t *encoded, size_t length, uint32_t schema_id, fb_frame *frame)
+/* -- in ---------------------------------------------------------------------------------------------------------- */
+
+static fb_decoded finish(uint8_t *body, size_t length, uint32_t schema_id, fb_frame *frame)
 {
-    uint8_t body[FB_MAX_BODY];
     size_t at = 0, size = 0;
-    while (at < length) {
-        size_t code = encoded[at];
+    while (at < length) { /* in place: what is written lies behind what is read */
+        size_t code = body[at];
         if (code == 0 || at + code > length) return FB_DECODE_BAD_COBS;
-        for (size_t i = 1; i < code; i++) body[size++] = encoded[at + i];
+        for (size_t i = 1; i < code; i++) body[size++] = body[at + i];
         at += code;
         if (at < length) body[size++] = 0; /* code 255 cannot occur: it would not fit the buffer */
     }
     if (size < FB_HEADER_BYTES + FB_CRC_BYTES) return FB_DECODE_BAD_COBS;
     size -= FB_CRC_BYTES;
-    if (checksum(body, size, body[3], schema_id) != (uint32_t)fb_get(body + size, FB_CRC_BYTES)) return FB_DECODE_BAD_CRC;
+    uint32_t crc = fb_crc32(start_of_crc(body[3], schema_id), body, size);
+    if (crc != (uint32_t)fb_get(body + size, FB_CRC_BYTES)) return FB_DECODE_BAD_CRC;
     if ((body[0] & ~(FB_ACK_REQ | FB_REPLY)) != MAJOR) return FB_DECODE_UNKNOWN;
     frame->flags = body[0] & (FB_ACK_REQ | FB_REPLY);
     frame->type = body[1];

@@ -34,8 +34,15 @@ typedef struct {
     bool too_long;
 } fb_decoder;
 
+/* Little endian, up to 8 bytes. */
+void fb_put(uint8_t *at, uint64_t value, uint8_t bytes);
+uint64_t fb_get(const uint8_t *at, uint8_t bytes);
+
 /* CRC-32/ISO-HDLC; crc is the value so far, 0 to begin. */
 uint32_t fb_crc32(uint32_t crc, const uint8_t *data, size_t length);
+
+/* Bytes on the wire of a frame with so much payload. */
+size_t fb_wire_size(uint8_t length);
 
 /* Writes at most FB_MAX_WIRE bytes and returns how many. frame->length must not exceed FB_MAX_PAYLOAD. */
 size_t fb_encode(const fb_frame *frame, uint32_t schema_id, uint8_t *wire);

@@ -8,12 +8,16 @@
 
 #include "board.h"
 
-#define FB_SCHEMA_ID 0x9EAEB4C6u
+#define FB_SCHEMA_ID 0x4D8E658Fu
 #define FB_MAGIC 0x314C4C46u
 #define FB_VERSION 1
 #define FB_MAX_BODY 128
 #define FB_ACK_REQ 0x01
 #define FB_REPLY 0x02
+
+#define FB_MAX_POINTS 4
+#define FB_AXIS_PARAMETERS 4
+#define FB_DEVICE_PARAMETERS 6
 
 #define FB_STATE_OFFLINE 0
 #define FB_STATE_IDLE 1
@@ -23,6 +27,7 @@
 #define FB_STATE_SAFE 5
 #define FB_STATE_ESTOP 6
 #define FB_STATE_FAULT 7
+#define FB_STATE_BOOT 8
 
 #define FB_CODE_OK 0
 #define FB_CODE_BAD_PAYLOAD 1
@@ -40,6 +45,9 @@
 #define FB_CODE_TOO_EARLY 13
 #define FB_CODE_WRONG_CHALLENGE 14
 #define FB_CODE_BAD_STREAM 15
+#define FB_CODE_FULL 16
+#define FB_CODE_BAD_PARAMETER 17
+#define FB_CODE_BAD_VALUE 18
 
 #define FB_STOP_CAUSE_NONE 0
 #define FB_STOP_CAUSE_LEASE_EXPIRED 1
@@ -50,6 +58,7 @@
 #define FB_STOP_CAUSE_REJECTED_COMMANDS 6
 #define FB_STOP_CAUSE_ESTOP 7
 #define FB_STOP_CAUSE_FAULT 8
+#define FB_STOP_CAUSE_UNDERRUN 9
 
 #define FB_FAULT_OVER_CURRENT 1
 #define FB_FAULT_UNDER_VOLTAGE 2
@@ -58,18 +67,48 @@
 #define FB_FAULT_DRIVER_LOST 16
 
 #define FB_MODE_VELOCITY 1
+#define FB_MODE_POSITION 2
 
-static inline void fb_put(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> (8 * i));
-}
+#define FB_DRIVE_OFF 0
+#define FB_DRIVE_ON 1
+#define FB_DRIVE_BRAKE 2
 
-static inline uint64_t fb_get(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
+#define FB_STOP_POLICY_COAST 0
+#define FB_STOP_POLICY_BRAKE 1
+#define FB_STOP_POLICY_HOLD 2
+#define FB_STOP_POLICY_RELEASE 3
+
+#define FB_PARAMETER_STOP_POLICY 0
+#define FB_PARAMETER_RELEASE_AFTER_MS 1
+#define FB_PARAMETER_OVER_CURRENT_MA 2
+#define FB_PARAMETER_ENCODER_LIMIT 3
+#define FB_PARAMETER_OVER_CURRENT_MS 16
+#define FB_PARAMETER_ENCODER_MS 17
+#define FB_PARAMETER_UNDER_VOLTAGE_MV 18
+#define FB_PARAMETER_UNDER_VOLTAGE_MS 19
+#define FB_PARAMETER_LEASE_CAP_MS 20
+#define FB_PARAMETER_UNDERRUN_MS 21
+
+/* One field of a message: where it is in the struct, its bytes, how many. */
+typedef struct {
+    uint8_t offset, width, count;
+} fb_field;
+
+void fb_pack(const void *message, const fb_field *layout, uint8_t fields, uint8_t *at);
+void fb_unpack(void *message, const fb_field *layout, uint8_t fields, const uint8_t *at);
+
+#define FB_SIZE_POINT (4 + 8 * FB_AXES)
+typedef struct {
+    uint32_t t_us;
+    int32_t position[FB_AXES];
+    int32_t velocity[FB_AXES];
+} fbm_point;
+static const fb_field fbm_point_layout[] = {
+    {offsetof(fbm_point, t_us), 4, 1},
+    {offsetof(fbm_point, position), 4, FB_AXES},
+    {offsetof(fbm_point, velocity), 4, FB_AXES},
+};
+static inline void fbm_point_unpack(fbm_point *m, const uint8_t *at) { fb_unpack(m, fbm_point_layout, 3, at); }
 
 #define FB_TYPE_HELLO 0x01
 #define FB_SIZE_HELLO 10
@@ -79,30 +118,23 @@ typedef struct {
     uint8_t max_version;
     uint32_t nonce;
 } fbm_hello;
-static inline void fbm_hello_unpack(fbm_hello *m, const uint8_t *at)
-{
-    m->magic = (uint32_t)fb_get(at, 4);
-    at += 4;
-    m->min_version = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->max_version = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->nonce = (uint32_t)fb_get(at, 4);
-    at += 4;
-    (void)at;
-}
+static const fb_field fbm_hello_layout[] = {
+    {offsetof(fbm_hello, magic), 4, 1},
+    {offsetof(fbm_hello, min_version), 1, 1},
+    {offsetof(fbm_hello, max_version), 1, 1},
+    {offsetof(fbm_hello, nonce), 4, 1},
+};
+static inline void fbm_hello_unpack(fbm_hello *m, const uint8_t *at) { fb_unpack(m, fbm_hello_layout, 4, at); }
 
 #define FB_TYPE_TIME_REQ 0x02
 #define FB_SIZE_TIME_REQ 8
 typedef struct {
     uint64_t t_host_ns;
 } fbm_time_req;
-static inline void fbm_time_req_unpack(fbm_time_req *m, const uint8_t *at)
-{
-    m->t_host_ns = (uint64_t)fb_get(at, 8);
-    at += 8;
-    (void)at;
-}
+static const fb_field fbm_time_req_layout[] = {
+    {offsetof(fbm_time_req, t_host_ns), 8, 1},
+};
+static inline void fbm_time_req_unpack(fbm_time_req *m, const uint8_t *at) { fb_unpack(m, fbm_time_req_layout, 1, at); }
 
 #define FB_TYPE_LEASE 0x03
 #define FB_SIZE_LEASE 8
@@ -113,20 +145,14 @@ typedef struct {
     uint8_t last_state_seq;
     uint8_t reserved;
 } fbm_lease;
-static inline void fbm_lease_unpack(fbm_lease *m, const uint8_t *at)
-{
-    m->expire_us = (uint32_t)fb_get(at, 4);
-    at += 4;
-    m->host_state = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->engaged = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->last_state_seq = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->reserved = (uint8_t)fb_get(at, 1);
-    at += 1;
-    (void)at;
-}
+static const fb_field fbm_lease_layout[] = {
+    {offsetof(fbm_lease, expire_us), 4, 1},
+    {offsetof(fbm_lease, host_state), 1, 1},
+    {offsetof(fbm_lease, engaged), 1, 1},
+    {offsetof(fbm_lease, last_state_seq), 1, 1},
+    {offsetof(fbm_lease, reserved), 1, 1},
+};
+static inline void fbm_lease_unpack(fbm_lease *m, const uint8_t *at) { fb_unpack(m, fbm_lease_layout, 5, at); }
 
 #define FB_TYPE_ARM 0x04
 #define FB_SIZE_ARM 8
@@ -134,14 +160,11 @@ typedef struct {
     uint32_t limits_crc;
     uint32_t boot_id;
 } fbm_arm;
-static inline void fbm_arm_unpack(fbm_arm *m, const uint8_t *at)
-{
-    m->limits_crc = (uint32_t)fb_get(at, 4);
-    at += 4;
-    m->boot_id = (uint32_t)fb_get(at, 4);
-    at += 4;
-    (void)at;
-}
+static const fb_field fbm_arm_layout[] = {
+    {offsetof(fbm_arm, limits_crc), 4, 1},
+    {offsetof(fbm_arm, boot_id), 4, 1},
+};
+static inline void fbm_arm_unpack(fbm_arm *m, const uint8_t *at) { fb_unpack(m, fbm_arm_layout, 2, at); }
 
 #define FB_TYPE_DISARM 0x05
 #define FB_SIZE_DISARM 0
@@ -151,24 +174,20 @@ static inline void fbm_arm_unpack(fbm_arm *m, const uint8_t *at)
 typedef struct {
     uint8_t reason;
 } fbm_estop;
-static inline void fbm_estop_unpack(fbm_estop *m, const uint8_t *at)
-{
-    m->reason = (uint8_t)fb_get(at, 1);
-    at += 1;
-    (void)at;
-}
+static const fb_field fbm_estop_layout[] = {
+    {offsetof(fbm_estop, reason), 1, 1},
+};
+static inline void fbm_estop_unpack(fbm_estop *m, const uint8_t *at) { fb_unpack(m, fbm_estop_layout, 1, at); }
 
 #define FB_TYPE_ESTOP_CLEAR 0x07
 #define FB_SIZE_ESTOP_CLEAR 2
 typedef struct {
     uint16_t challenge;
 } fbm_estop_clear;
-static inline void fbm_estop_clear_unpack(fbm_estop_clear *m, const uint8_t *at)
-{
-    m->challenge = (uint16_t)fb_get(at, 2);
-    at += 2;
-    (void)at;
-}
+static const fb_field fbm_estop_clear_layout[] = {
+    {offsetof(fbm_estop_clear, challenge), 2, 1},
+};
+static inline void fbm_estop_clear_unpack(fbm_estop_clear *m, const uint8_t *at) { fb_unpack(m, fbm_estop_clear_layout, 1, at); }
 
 #define FB_TYPE_SET_NOW 0x10
 #define FB_SIZE_SET_NOW (6 + 4 * FB_AXES)
@@ -178,29 +197,77 @@ typedef struct {
     int32_t target[FB_AXES];
     uint32_t valid_until_us;
 } fbm_set_now;
-static inline void fbm_set_now_unpack(fbm_set_now *m, const uint8_t *at)
-{
-    m->mode = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->mask = (uint8_t)fb_get(at, 1);
-    at += 1;
-    for (int i = 0; i < FB_AXES; i++, at += 4) m->target[i] = (int32_t)fb_get(at, 4);
-    m->valid_until_us = (uint32_t)fb_get(at, 4);
-    at += 4;
-    (void)at;
-}
+static const fb_field fbm_set_now_layout[] = {
+    {offsetof(fbm_set_now, mode), 1, 1},
+    {offsetof(fbm_set_now, mask), 1, 1},
+    {offsetof(fbm_set_now, target), 4, FB_AXES},
+    {offsetof(fbm_set_now, valid_until_us), 4, 1},
+};
+static inline void fbm_set_now_unpack(fbm_set_now *m, const uint8_t *at) { fb_unpack(m, fbm_set_now_layout, 4, at); }
+
+#define FB_TYPE_TRAJ_PUSH 0x11
+#define FB_SIZE_TRAJ_PUSH 4
+typedef struct {
+    uint32_t replace_from_us;
+} fbm_traj_push;
+static const fb_field fbm_traj_push_layout[] = {
+    {offsetof(fbm_traj_push, replace_from_us), 4, 1},
+};
+static inline void fbm_traj_push_unpack(fbm_traj_push *m, const uint8_t *at) { fb_unpack(m, fbm_traj_push_layout, 1, at); }
+
+#define FB_TYPE_PARAM_GET 0x20
+#define FB_SIZE_PARAM_GET 2
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+} fbm_param_get;
+static const fb_field fbm_param_get_layout[] = {
+    {offsetof(fbm_param_get, parameter), 1, 1},
+    {offsetof(fbm_param_get, axis), 1, 1},
+};
+static inline void fbm_param_get_unpack(fbm_param_get *m, const uint8_t *at) { fb_unpack(m, fbm_param_get_layout, 2, at); }
+
+#define FB_TYPE_PARAM_SET 0x21
+#define FB_SIZE_PARAM_SET 6
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+    int32_t value;
+} fbm_param_set;
+static const fb_field fbm_param_set_layout[] = {
+    {offsetof(fbm_param_set, parameter), 1, 1},
+    {offsetof(fbm_param_set, axis), 1, 1},
+    {offsetof(fbm_param_set, value), 4, 1},
+};
+static inline void fbm_param_set_unpack(fbm_param_set *m, const uint8_t *at) { fb_unpack(m, fbm_param_set_layout, 3, at); }
+
+#define FB_TYPE_LIMITS_SET 0x22
+#define FB_SIZE_LIMITS_SET 17
+typedef struct {
+    uint8_t axis;
+    uint32_t max_speed;
+    uint32_t max_acceleration;
+    int32_t min_position;
+    int32_t max_position;
+} fbm_limits_set;
+static const fb_field fbm_limits_set_layout[] = {
+    {offsetof(fbm_limits_set, axis), 1, 1},
+    {offsetof(fbm_limits_set, max_speed), 4, 1},
+    {offsetof(fbm_limits_set, max_acceleration), 4, 1},
+    {offsetof(fbm_limits_set, min_position), 4, 1},
+    {offsetof(fbm_limits_set, max_position), 4, 1},
+};
+static inline void fbm_limits_set_unpack(fbm_limits_set *m, const uint8_t *at) { fb_unpack(m, fbm_limits_set_layout, 5, at); }
 
 #define FB_TYPE_AXIS_GET 0x23
 #define FB_SIZE_AXIS_GET 1
 typedef struct {
     uint8_t axis;
 } fbm_axis_get;
-static inline void fbm_axis_get_unpack(fbm_axis_get *m, const uint8_t *at)
-{
-    m->axis = (uint8_t)fb_get(at, 1);
-    at += 1;
-    (void)at;
-}
+static const fb_field fbm_axis_get_layout[] = {
+    {offsetof(fbm_axis_get, axis), 1, 1},
+};
+static inline void fbm_axis_get_unpack(fbm_axis_get *m, const uint8_t *at) { fb_unpack(m, fbm_axis_get_layout, 1, at); }
 
 #define FB_TYPE_SUBSCRIBE 0x30
 #define FB_SIZE_SUBSCRIBE 3
@@ -208,20 +275,27 @@ typedef struct {
     uint8_t stream;
     uint16_t period_ms;
 } fbm_subscribe;
-static inline void fbm_subscribe_unpack(fbm_subscribe *m, const uint8_t *at)
-{
-    m->stream = (uint8_t)fb_get(at, 1);
-    at += 1;
-    m->period_ms = (uint16_t)fb_get(at, 2);
-    at += 2;
-    (void)at;
-}
+static const fb_field fbm_subscribe_layout[] = {
+    {offsetof(fbm_subscribe, stream), 1, 1},
+    {offsetof(fbm_subscribe, period_ms), 2, 1},
+};
+static inline void fbm_subscribe_unpack(fbm_subscribe *m, const uint8_t *at) { fb_unpack(m, fbm_subscribe_layout, 2, at); }
+
+#define FB_TYPE_EVENT_ACK 0x31
+#define FB_SIZE_EVENT_ACK 1
+typedef struct {
+    uint8_t number;
+} fbm_event_ack;
+static const fb_field fbm_event_ack_layout[] = {
+    {offsetof(fbm_event_ack, number), 1, 1},
+};
+static inline void fbm_event_ack_unpack(fbm_event_ack *m, const uint8_t *at) { fb_unpack(m, fbm_event_ack_layout, 1, at); }
 
 #define FB_TYPE_PING 0x7E
 #define FB_SIZE_PING 0
 
 #define FB_TYPE_HELLO_ACK 0x81
-#define FB_SIZE_HELLO_ACK 78
+#define FB_SIZE_HELLO_ACK 83
 typedef struct {
     uint8_t answered_seq;
     uint8_t version;
@@ -234,37 +308,29 @@ typedef struct {
     uint32_t lease_cap_us;
     uint8_t reset_cause;
     uint8_t max_body;
+    uint8_t trajectory_points;
+    uint32_t commit_us;
     uint8_t uid[12];
     uint8_t firmware[40];
 } fbm_hello_ack;
-static inline void fbm_hello_ack_pack(const fbm_hello_ack *m, uint8_t *at)
-{
-    fb_put(at, (uint8_t)m->answered_seq, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->version, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->session, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->axes, 1);
-    at += 1;
-    fb_put(at, (uint32_t)m->nonce, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->boot_id, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->schema_id, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->limits_crc, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->lease_cap_us, 4);
-    at += 4;
-    fb_put(at, (uint8_t)m->reset_cause, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->max_body, 1);
-    at += 1;
-    for (int i = 0; i < 12; i++, at += 1) fb_put(at, (uint8_t)m->uid[i], 1);
-    for (int i = 0; i < 40; i++, at += 1) fb_put(at, (uint8_t)m->firmware[i], 1);
-    (void)at;
-}
+static const fb_field fbm_hello_ack_layout[] = {
+    {offsetof(fbm_hello_ack, answered_seq), 1, 1},
+    {offsetof(fbm_hello_ack, version), 1, 1},
+    {offsetof(fbm_hello_ack, session), 1, 1},
+    {offsetof(fbm_hello_ack, axes), 1, 1},
+    {offsetof(fbm_hello_ack, nonce), 4, 1},
+    {offsetof(fbm_hello_ack, boot_id), 4, 1},
+    {offsetof(fbm_hello_ack, schema_id), 4, 1},
+    {offsetof(fbm_hello_ack, limits_crc), 4, 1},
+    {offsetof(fbm_hello_ack, lease_cap_us), 4, 1},
+    {offsetof(fbm_hello_ack, reset_cause), 1, 1},
+    {offsetof(fbm_hello_ack, max_body), 1, 1},
+    {offsetof(fbm_hello_ack, trajectory_points), 1, 1},
+    {offsetof(fbm_hello_ack, commit_us), 4, 1},
+    {offsetof(fbm_hello_ack, uid), 1, 12},
+    {offsetof(fbm_hello_ack, firmware), 1, 40},
+};
+static inline void fbm_hello_ack_pack(const fbm_hello_ack *m, uint8_t *at) { fb_pack(m, fbm_hello_ack_layout, 15, at); }
 
 #define FB_TYPE_TIME_RSP 0x82
 #define FB_SIZE_TIME_RSP 24
@@ -273,19 +339,15 @@ typedef struct {
     uint64_t t_rx_us;
     uint64_t t_tx_us;
 } fbm_time_rsp;
-static inline void fbm_time_rsp_pack(const fbm_time_rsp *m, uint8_t *at)
-{
-    fb_put(at, (uint64_t)m->t_host_ns, 8);
-    at += 8;
-    fb_put(at, (uint64_t)m->t_rx_us, 8);
-    at += 8;
-    fb_put(at, (uint64_t)m->t_tx_us, 8);
-    at += 8;
-    (void)at;
-}
+static const fb_field fbm_time_rsp_layout[] = {
+    {offsetof(fbm_time_rsp, t_host_ns), 8, 1},
+    {offsetof(fbm_time_rsp, t_rx_us), 8, 1},
+    {offsetof(fbm_time_rsp, t_tx_us), 8, 1},
+};
+static inline void fbm_time_rsp_pack(const fbm_time_rsp *m, uint8_t *at) { fb_pack(m, fbm_time_rsp_layout, 3, at); }
 
 #define FB_TYPE_STATE 0x83
-#define FB_SIZE_STATE (24 + 10 * FB_AXES)
+#define FB_SIZE_STATE (25 + 10 * FB_AXES)
 typedef struct {
     uint32_t t_us;
     uint8_t state;
@@ -293,6 +355,7 @@ typedef struct {
     uint32_t faults;
     uint8_t last_seq;
     uint8_t clamped;
+    uint8_t powered;
     uint32_t applied_us;
     uint16_t queue_ms;
     uint16_t supply_mv;
@@ -302,35 +365,24 @@ typedef struct {
     int32_t velocity[FB_AXES];
     int16_t current[FB_AXES];
 } fbm_state;
-static inline void fbm_state_pack(const fbm_state *m, uint8_t *at)
-{
-    fb_put(at, (uint32_t)m->t_us, 4);
-    at += 4;
-    fb_put(at, (uint8_t)m->state, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->stop_cause, 1);
-    at += 1;
-    fb_put(at, (uint32_t)m->faults, 4);
-    at += 4;
-    fb_put(at, (uint8_t)m->last_seq, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->clamped, 1);
-    at += 1;
-    fb_put(at, (uint32_t)m->applied_us, 4);
-    at += 4;
-    fb_put(at, (uint16_t)m->queue_ms, 2);
-    at += 2;
-    fb_put(at, (uint16_t)m->supply_mv, 2);
-    at += 2;
-    fb_put(at, (uint16_t)m->temperature_dc, 2);
-    at += 2;
-    fb_put(at, (uint16_t)m->challenge, 2);
-    at += 2;
-    for (int i = 0; i < FB_AXES; i++, at += 4) fb_put(at, (uint32_t)m->position[i], 4);
-    for (int i = 0; i < FB_AXES; i++, at += 4) fb_put(at, (uint32_t)m->velocity[i], 4);
-    for (int i = 0; i < FB_AXES; i++, at += 2) fb_put(at, (uint16_t)m->current[i], 2);
-    (void)at;
-}
+static const fb_field fbm_state_layout[] = {
+    {offsetof(fbm_state, t_us), 4, 1},
+    {offsetof(fbm_state, state), 1, 1},
+    {offsetof(fbm_state, stop_cause), 1, 1},
+    {offsetof(fbm_state, faults), 4, 1},
+    {offsetof(fbm_state, last_seq), 1, 1},
+    {offsetof(fbm_state, clamped), 1, 1},
+    {offsetof(fbm_state, powered), 1, 1},
+    {offsetof(fbm_state, applied_us), 4, 1},
+    {offsetof(fbm_state, queue_ms), 2, 1},
+    {offsetof(fbm_state, supply_mv), 2, 1},
+    {offsetof(fbm_state, temperature_dc), 2, 1},
+    {offsetof(fbm_state, challenge), 2, 1},
+    {offsetof(fbm_state, position), 4, FB_AXES},
+    {offsetof(fbm_state, velocity), 4, FB_AXES},
+    {offsetof(fbm_state, current), 2, FB_AXES},
+};
+static inline void fbm_state_pack(const fbm_state *m, uint8_t *at) { fb_pack(m, fbm_state_layout, 15, at); }
 
 #define FB_TYPE_ACK 0x84
 #define FB_SIZE_ACK 3
@@ -339,19 +391,33 @@ typedef struct {
     uint8_t answered_type;
     uint8_t code;
 } fbm_ack;
-static inline void fbm_ack_pack(const fbm_ack *m, uint8_t *at)
-{
-    fb_put(at, (uint8_t)m->answered_seq, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->answered_type, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->code, 1);
-    at += 1;
-    (void)at;
-}
+static const fb_field fbm_ack_layout[] = {
+    {offsetof(fbm_ack, answered_seq), 1, 1},
+    {offsetof(fbm_ack, answered_type), 1, 1},
+    {offsetof(fbm_ack, code), 1, 1},
+};
+static inline void fbm_ack_pack(const fbm_ack *m, uint8_t *at) { fb_pack(m, fbm_ack_layout, 3, at); }
+
+#define FB_TYPE_EVENT 0x85
+#define FB_SIZE_EVENT 11
+typedef struct {
+    uint8_t number;
+    uint8_t cause;
+    uint8_t state;
+    uint32_t faults;
+    uint32_t at_us;
+} fbm_event;
+static const fb_field fbm_event_layout[] = {
+    {offsetof(fbm_event, number), 1, 1},
+    {offsetof(fbm_event, cause), 1, 1},
+    {offsetof(fbm_event, state), 1, 1},
+    {offsetof(fbm_event, faults), 4, 1},
+    {offsetof(fbm_event, at_us), 4, 1},
+};
+static inline void fbm_event_pack(const fbm_event *m, uint8_t *at) { fb_pack(m, fbm_event_layout, 5, at); }
 
 #define FB_TYPE_STATS 0x86
-#define FB_SIZE_STATS 52
+#define FB_SIZE_STATS 68
 typedef struct {
     uint32_t frames;
     uint32_t crc_errors;
@@ -366,59 +432,70 @@ typedef struct {
     uint32_t trips;
     uint32_t leases;
     uint32_t tx_dropped;
+    uint32_t points;
+    uint32_t underruns;
+    uint32_t events_lost;
+    uint32_t longest_tick_us;
 } fbm_stats;
-static inline void fbm_stats_pack(const fbm_stats *m, uint8_t *at)
-{
-    fb_put(at, (uint32_t)m->frames, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->crc_errors, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->cobs_errors, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->overruns, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->unknown, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->stale, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->gaps, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->late, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->rejects, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->clamps, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->trips, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->leases, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->tx_dropped, 4);
-    at += 4;
-    (void)at;
-}
+static const fb_field fbm_stats_layout[] = {
+    {offsetof(fbm_stats, frames), 4, 1},
+    {offsetof(fbm_stats, crc_errors), 4, 1},
+    {offsetof(fbm_stats, cobs_errors), 4, 1},
+    {offsetof(fbm_stats, overruns), 4, 1},
+    {offsetof(fbm_stats, unknown), 4, 1},
+    {offsetof(fbm_stats, stale), 4, 1},
+    {offsetof(fbm_stats, gaps), 4, 1},
+    {offsetof(fbm_stats, late), 4, 1},
+    {offsetof(fbm_stats, rejects), 4, 1},
+    {offsetof(fbm_stats, clamps), 4, 1},
+    {offsetof(fbm_stats, trips), 4, 1},
+    {offsetof(fbm_stats, leases), 4, 1},
+    {offsetof(fbm_stats, tx_dropped), 4, 1},
+    {offsetof(fbm_stats, points), 4, 1},
+    {offsetof(fbm_stats, underruns), 4, 1},
+    {offsetof(fbm_stats, events_lost), 4, 1},
+    {offsetof(fbm_stats, longest_tick_us), 4, 1},
+};
+static inline void fbm_stats_pack(const fbm_stats *m, uint8_t *at) { fb_pack(m, fbm_stats_layout, 17, at); }
+
+#define FB_TYPE_PARAM 0x87
+#define FB_SIZE_PARAM 14
+typedef struct {
+    uint8_t parameter;
+    uint8_t axis;
+    int32_t value;
+    int32_t low;
+    int32_t high;
+} fbm_param;
+static const fb_field fbm_param_layout[] = {
+    {offsetof(fbm_param, parameter), 1, 1},
+    {offsetof(fbm_param, axis), 1, 1},
+    {offsetof(fbm_param, value), 4, 1},
+    {offsetof(fbm_param, low), 4, 1},
+    {offsetof(fbm_param, high), 4, 1},
+};
+static inline void fbm_param_pack(const fbm_param *m, uint8_t *at) { fb_pack(m, fbm_param_layout, 5, at); }
 
 #define FB_TYPE_AXIS 0x88
-#define FB_SIZE_AXIS 26
+#define FB_SIZE_AXIS 34
 typedef struct {
     uint8_t axis;
     uint8_t mode;
     uint32_t max_speed;
     uint32_t max_acceleration;
+    int32_t min_position;
+    int32_t max_position;
     uint8_t name[16];
 } fbm_axis;
-static inline void fbm_axis_pack(const fbm_axis *m, uint8_t *at)
-{
-    fb_put(at, (uint8_t)m->axis, 1);
-    at += 1;
-    fb_put(at, (uint8_t)m->mode, 1);
-    at += 1;
-    fb_put(at, (uint32_t)m->max_speed, 4);
-    at += 4;
-    fb_put(at, (uint32_t)m->max_acceleration, 4);
-    at += 4;
-    for (int i = 0; i < 16; i++, at += 1) fb_put(at, (uint8_t)m->name[i], 1);
-    (void)at;
-}
+static const fb_field fbm_axis_layout[] = {
+    {offsetof(fbm_axis, axis), 1, 1},
+    {offsetof(fbm_axis, mode), 1, 1},
+    {offsetof(fbm_axis, max_speed), 4, 1},
+    {offsetof(fbm_axis, max_acceleration), 4, 1},
+    {offsetof(fbm_axis, min_position), 4, 1},
+    {offsetof(fbm_axis, max_position), 4, 1},
+    {offsetof(fbm_axis, name), 1, 16},
+};
+static inline void fbm_axis_pack(const fbm_axis *m, uint8_t *at) { fb_pack(m, fbm_axis_layout, 7, at); }
 
 #endif

@@ -5,34 +5,37 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
 
-from firmware_bridge import framing, messages
-from firmware_bridge.board import ROVER
+from firmware_bridge import framing, generate, messages
+from firmware_bridge.board import ROVER, AxisLimits, Board, BoardAxis
 from firmware_bridge.framing import ACK_REQ, Decoder, Frame
-from firmware_bridge.host_firmware import FIRMWARE
+from firmware_bridge.host_firmware import CORE_SOURCES, FIRMWARE
 from firmware_bridge.messages import (
     SCHEMA_ID,
     Ack,
     Arm,
     Code,
     Disarm,
+    Drive,
     Estop,
     EstopClear,
     Hello,
     HelloAck,
     Lease,
     Message,
+    Mode,
     SetNow,
     State,
     StateReport,
     Stats,
     StopCause,
+    StopPolicy,
     Subscribe,
 )
 from firmware_bridge.reference import Core, Identity
@@ -42,6 +45,18 @@ U32 = 0xFFFFFFFF
 NAME = "latentloop-test 0.1"
 UBSAN = ("-fsanitize=undefined,bounds", "-fsanitize-undefined-trap-on-error", "-fno-sanitize-recover=all")
 STRICT = ("-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fPIC", "-shared")
+
+
+MIXED = Board(
+    (
+        BoardAxis("pan", Mode.POSITION, AxisLimits(3_000, 9_000, -1_500, 1_500), StopPolicy.HOLD),
+        BoardAxis("belt", Mode.VELOCITY, AxisLimits(5_000, 50_000), StopPolicy.COAST, over_current_ma=2_000),
+        BoardAxis("tilt", Mode.POSITION, AxisLimits(2_000, 30_000, -200, 900), StopPolicy.RELEASE, 300, 0, 400),
+    ),
+    trajectory_points=6,
+    under_voltage_mv=6_000,
+)
+"""Two joints and a belt, with everything compiled in; for tests only."""
 
 
 class Raw(Message):
@@ -64,7 +79,12 @@ class AnyCore(Protocol):
     def tick(self, now_us: int) -> None: ...
     def set_faults(self, present: int) -> None: ...
     def press_estop(self) -> None: ...
-    def measure(self, position: list[int], velocity: list[int], current: list[int]) -> None: ...
+    def measure(
+        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+    ) -> None: ...
+    def task_ran(self, task: int) -> None: ...
+    def watchdog_due(self) -> bool: ...
+    def drives(self) -> tuple[Drive, ...]: ...
     def state(self) -> State: ...
     def faults(self) -> int: ...
     def outputs(self) -> tuple[int, ...]: ...
@@ -73,15 +93,23 @@ class AnyCore(Protocol):
 
 
 class PythonCore:
-    def __init__(self, boot_id: int, now_us: int) -> None:
-        self._core = Core(ROVER, Identity(boot_id, NAME), now_us)
+    def __init__(self, boot_id: int, now_us: int, board: Board = ROVER, reset_cause: int = 0) -> None:
+        self._core = Core(board, Identity(boot_id, NAME, reset_cause), now_us)
         self.receive = self._core.receive
         self.tick = self._core.tick
         self.set_faults = self._core.set_faults
         self.press_estop = self._core.estop
+        self.task_ran = self._core.task_ran
+        self.watchdog_due = self._core.watchdog_due
 
-    def measure(self, position: list[int], velocity: list[int], current: list[int]) -> None:
+    def measure(
+        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+    ) -> None:
         self._core.position[:], self._core.velocity[:], self._core.current[:] = position, velocity, current
+        self._core.supply_mv = supply_mv
+
+    def drives(self) -> tuple[Drive, ...]:
+        return tuple(self._core.drives)
 
     def state(self) -> State:
         return self._core.state
@@ -102,10 +130,12 @@ class PythonCore:
 
 
 class CCore:
-    def __init__(self, library: ctypes.CDLL, boot_id: int, now_us: int) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, boot_id: int, now_us: int, board: Board = ROVER, reset_cause: int = 0
+    ) -> None:
         self._c = library
-        self._core = ctypes.c_void_p(library.shim_new(boot_id, NAME.encode(), now_us))
-        self._n = len(ROVER.axes)
+        self._core = ctypes.c_void_p(library.shim_new(boot_id, NAME.encode(), now_us, reset_cause))
+        self._n = len(board.axes)
 
     def __del__(self) -> None:
         self._c.shim_free(self._core)
@@ -122,11 +152,26 @@ class CCore:
     def press_estop(self) -> None:
         self._c.fb_estop(self._core)
 
-    def measure(self, position: list[int], velocity: list[int], current: list[int]) -> None:
+    def task_ran(self, task: int) -> None:
+        self._c.fb_task_ran(self._core, task)
+
+    def watchdog_due(self) -> bool:
+        return bool(self._c.fb_watchdog_due(self._core))
+
+    def measure(
+        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+    ) -> None:
         n = self._n
         self._c.shim_measure(
-            self._core, (ctypes.c_int32 * n)(*position), (ctypes.c_int32 * n)(*velocity), (ctypes.c_int16 * n)(*current)
+            self._core,
+            (ctypes.c_int32 * n)(*position),
+            (ctypes.c_int32 * n)(*velocity),
+            (ctypes.c_int16 * n)(*current),
+            supply_mv,
         )
+
+    def drives(self) -> tuple[Drive, ...]:
+        return tuple(Drive(d) for d in self._c.shim_drives(self._core)[: self._n])
 
     def state(self) -> State:
         return State(self._c.shim_state(self._core))
@@ -148,14 +193,14 @@ class CCore:
         return out.raw[:length]
 
 
-def build_library(folder: Path) -> ctypes.CDLL:
-    """The C core with the shim, warnings as errors, undefined behaviour trapped where the compiler can."""
+def build_library(folder: Path, board: Board = ROVER) -> ctypes.CDLL:
+    """The C core of a board with the shim, warnings as errors, undefined behaviour trapped where the compiler can."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) on this machine")
-    here = Path(__file__).parent
-    sources = [str(FIRMWARE / "core.c"), str(FIRMWARE / "frame.c"), str(here / "shim.c")]
-    includes = ["-I", str(FIRMWARE), "-I", str(FIRMWARE / "boards" / "rover")]
+    (folder / "board.h").write_text(generate.board_header(board))
+    sources = [*(str(FIRMWARE / source) for source in CORE_SOURCES), str(Path(__file__).parent / "shim.c")]
+    includes = ["-I", str(FIRMWARE), "-I", str(folder)]
     target = folder / "core.so"
     for extra in (UBSAN, ()):
         command = [compiler, *STRICT, *extra, *includes, *sources, "-o", str(target)]
@@ -165,10 +210,12 @@ def build_library(folder: Path) -> ctypes.CDLL:
     assert done.returncode == 0, done.stderr
     library = ctypes.CDLL(str(target))
     u32, size, pointer = ctypes.c_uint32, ctypes.c_size_t, ctypes.c_void_p
-    library.shim_new.argtypes = [u32, ctypes.c_char_p, u32]
+    library.shim_new.argtypes = [u32, ctypes.c_char_p, u32, ctypes.c_uint8]
     library.shim_new.restype = pointer
     library.shim_outputs.restype = ctypes.POINTER(ctypes.c_int32)
+    library.shim_drives.restype = ctypes.POINTER(ctypes.c_uint8)
     library.shim_faults.restype = u32
+    library.fb_watchdog_due.restype = ctypes.c_bool
     library.shim_take.restype = library.shim_encode.restype = library.shim_decode.restype = size
     library.fb_receive.argtypes = [pointer, ctypes.c_char_p, size, u32]
     library.fb_tick.argtypes = [pointer, u32]
@@ -190,6 +237,7 @@ class Bench:
         self.seq = 0
         self.heard: list[Frame] = []
         self._decoder = Decoder(SCHEMA_ID)
+        core.tick(now_us)
 
     @property
     def state(self) -> State:

@@ -3,9 +3,9 @@
 
 #include "core.h"
 
-fb_core *shim_new(uint32_t boot_id, const uint8_t *firmware, uint32_t now_us)
+fb_core *shim_new(uint32_t boot_id, const uint8_t *firmware, uint32_t now_us, uint8_t reset_cause)
 {
-    fb_identity identity = {.boot_id = boot_id, .uid = "host-process"};
+    fb_identity identity = {.boot_id = boot_id, .reset_cause = reset_cause, .uid = "host-process"};
     for (int i = 0; i < 40 && firmware[i]; i++) identity.firmware[i] = firmware[i];
     fb_core *core = malloc(sizeof *core);
     for (size_t i = 0; i < sizeof *core; i++) ((uint8_t *)core)[i] = 0xA5; /* fb_init may not count on zeros */
@@ -17,10 +17,13 @@ void shim_free(fb_core *core) { free(core); }
 uint8_t shim_state(const fb_core *core) { return core->state; }
 uint32_t shim_faults(const fb_core *core) { return core->faults; }
 const int32_t *shim_outputs(const fb_core *core) { return core->output; }
+const uint8_t *shim_drives(const fb_core *core) { return core->drive; }
 void shim_stats(const fb_core *core, uint8_t *payload) { fbm_stats_pack(&core->stats, payload); }
 
-void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocity, const int16_t *current)
+void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocity, const int16_t *current,
+                  uint16_t supply_mv)
 {
+    core->supply_mv = supply_mv;
     for (int i = 0; i < FB_AXES; i++) {
         core->position[i] = position[i];
         core->velocity[i] = velocity[i];

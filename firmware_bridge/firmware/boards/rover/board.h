@@ -4,9 +4,23 @@
 
 #define FB_AXES 2
 #define FB_AXIS_NAMES {"left", "right"}
+#define FB_AXIS_MODES {1, 1} /* FB_MODE_* */
 #define FB_MAX_SPEED {20000, 20000} /* mrad/s */
 #define FB_MAX_ACCELERATION {400000, 400000} /* mrad/s^2 */
-#define FB_LEASE_CAP_US 500000
+#define FB_MIN_POSITION {0, 0} /* mrad */
+#define FB_MAX_POSITION {0, 0}
+#define FB_STOP_POLICIES {1, 1} /* FB_STOP_POLICY_* */
+#define FB_RELEASE_AFTER_MS {0, 0}
+#define FB_OVER_CURRENT_MA {0, 0} /* 0: never */
+#define FB_ENCODER_LIMIT {0, 0} /* 0: any */
+#define FB_OVER_CURRENT_MS 50
+#define FB_ENCODER_MS 200
+#define FB_UNDER_VOLTAGE_MV 0
+#define FB_UNDER_VOLTAGE_MS 100
+#define FB_UNDERRUN_MS 40
+#define FB_TRAJECTORY_POINTS 0
+#define FB_COMMIT_US 20000u
+#define FB_LEASE_CAP_US 500000u
 #define FB_HORIZON_US 2000000
 #define FB_ENGAGE_WITHIN_US 1000000u
 #define FB_DISENGAGED_LEASES 3

@@ -107,6 +107,7 @@ typedef struct {
     uint64_t tried_ns, sent_ns;
     uint8_t state;
     int32_t output[FB_AXES];
+    uint8_t drive[FB_AXES];
     int64_t turned_nrad[FB_AXES];
 } plant;
 
@@ -150,13 +151,17 @@ static void read_plant(plant *p, fb_core *core)
 
 static void write_plant(plant *p, const fb_core *core, uint64_t now_ns, uint64_t lease_ns)
 {
-    bool same = p->state == core->state && memcmp(p->output, core->output, sizeof p->output) == 0;
+    bool same = p->state == core->state && memcmp(p->output, core->output, sizeof p->output) == 0 &&
+                memcmp(p->drive, core->drive, sizeof p->drive) == 0;
     if (p->socket < 0 || (same && now_ns - p->sent_ns < PLANT_EVERY_NS)) return;
     uint8_t packet[OUTPUT_BYTES] = {0};
     fb_put(packet, now_ns, 8);
     fb_put(packet + 8, lease_ns, 8);
     packet[16] = core->state;
     packet[17] = FB_AXES;
+    uint16_t drives = 0;
+    for (int i = 0; i < FB_AXES; i++) drives = (uint16_t)(drives | core->drive[i] << (2 * i));
+    fb_put(packet + 18, drives, 2);
     for (int i = 0; i < FB_AXES; i++) fb_put(packet + 20 + 4 * i, (uint32_t)core->output[i], 4);
     if (send(p->socket, packet, sizeof packet, MSG_NOSIGNAL) < 0) {
         if (errno != EAGAIN && errno != ENOBUFS) lose_plant(p);
@@ -165,11 +170,22 @@ static void write_plant(plant *p, const fb_core *core, uint64_t now_ns, uint64_t
     p->sent_ns = now_ns;
     p->state = core->state;
     memcpy(p->output, core->output, sizeof p->output);
+    memcpy(p->drive, core->drive, sizeof p->drive);
 }
 
-static void turn_ideal_wheels(plant *p, fb_core *core, uint32_t elapsed_us)
+static void turn_ideal_axes(plant *p, fb_core *core, uint32_t elapsed_us)
 {
+    static const uint8_t mode[FB_AXES] = FB_AXIS_MODES;
     for (int i = 0; i < FB_AXES; i++) {
+        if (core->drive[i] != FB_DRIVE_ON) {
+            core->velocity[i] = 0;
+            continue;
+        }
+        if (mode[i] == FB_MODE_POSITION) {
+            core->velocity[i] = core->speed[i];
+            core->position[i] = core->output[i];
+            continue;
+        }
         p->turned_nrad[i] += (int64_t)core->output[i] * elapsed_us; /* mrad/s * us */
         core->position[i] = (int32_t)(p->turned_nrad[i] / 1000000);
         core->velocity[i] = core->output[i];
@@ -207,13 +223,14 @@ int main(int argc, char **argv)
         connect_plant(&motors, mono_ns());
         if (motors.socket < 0) die(motors.path);
     }
+    fb_init(&core, &identity, 0);
+    fb_tick(&core, 0); /* out of BOOT before anybody knows the port */
     if (link != NULL) put_link(link, path);
     printf("{\"port\": \"%s\", \"firmware\": \"%s\"}\n", path, FIRMWARE);
     fflush(stdout);
 
     uint64_t started_ns = mono_ns(), lease_ns = 0;
     uint32_t last_us = 0, leases = 0;
-    fb_init(&core, &identity, 0);
     while (!stopping && (parent == 0 || getppid() == parent)) {
         struct pollfd ready[2] = {{.fd = line, .events = POLLIN}, {.fd = motors.socket, .events = POLLIN}};
         poll(ready, 2, TICK_MS);
@@ -221,7 +238,7 @@ int main(int argc, char **argv)
         uint32_t now_us = (uint32_t)((now_ns - started_ns) / 1000);
 
         if (motors.path == NULL) {
-            turn_ideal_wheels(&motors, &core, now_us - last_us);
+            turn_ideal_axes(&motors, &core, now_us - last_us);
         } else {
             if (motors.socket < 0 && now_ns - motors.tried_ns > RETRY_NS) connect_plant(&motors, now_ns);
             read_plant(&motors, &core);
