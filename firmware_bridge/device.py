@@ -6,13 +6,17 @@ import logging
 import time
 from collections.abc import Sequence
 
-from firmware_bridge.controller import BridgeError, LinkCounts, Telemetry
+from firmware_bridge import controller
+from firmware_bridge.controller import AxisMode, BridgeError, LinkCounts, Telemetry
 from firmware_bridge.framing import ACK_REQ, Frame
 from firmware_bridge.handshake import Session, shake_hands
 from firmware_bridge.link import Link
 from firmware_bridge.messages import (
     Ack,
     Code,
+    Event,
+    EventAck,
+    Fault,
     Lease,
     Message,
     Mode,
@@ -20,9 +24,11 @@ from firmware_bridge.messages import (
     State,
     StateReport,
     Stats,
+    StopCause,
     Subscribe,
     TimeReq,
     TimeRsp,
+    text,
 )
 from firmware_bridge.reports import Reports
 from firmware_bridge.requests import Request, Requests
@@ -52,6 +58,12 @@ class Device:
         self.stats: Stats | None = None
         self.trouble = ""
         self._answers = 0
+        self._low = [a.min_position if a.mode == Mode.POSITION else -a.max_speed for a in session.axes]
+        self._high = [a.max_position if a.mode == Mode.POSITION else a.max_speed for a in session.axes]
+        modes = [axis.mode for axis in session.axes]
+        self._masks = [(mode, sum(1 << i for i, m in enumerate(modes) if m == mode)) for mode in sorted(set(modes))]
+        """One command per mode, each naming its axes."""
+        self._noted: int | None = None
 
     @classmethod
     def begin(cls, link: Link, where: str, axes: tuple[str, ...], period_ms: int, deadline_ns: int) -> Device:
@@ -92,17 +104,29 @@ class Device:
         expire_us = self.session.clock.to_device_us(until_ns)
         self.link.send(Lease(expire_us, self.state, int(engaged), self.reports.seq, 0), self.session.id)
 
+    def describe(self) -> tuple[controller.Axis, ...]:
+        """As it told in the handshake."""
+        found = []
+        for axis in self.session.axes:
+            speed, name = axis.max_speed / 1000, text(axis.name)
+            mode, unit, low, high = AxisMode.VELOCITY, "rad/s", -speed, speed
+            if axis.mode == Mode.POSITION:
+                mode, unit, low, high = AxisMode.POSITION, "rad", axis.min_position / 1000, axis.max_position / 1000
+            found.append(controller.Axis(name, mode, unit, low, high, speed, axis.max_acceleration / 1000))
+        return tuple(found)
+
     def command(self, targets: Sequence[float], valid_until_ns: int, now_ns: int) -> bool:
-        """rad/s; True if one of them was beyond its axis' limits and was clamped."""
+        """Targets in the unit of each axis; True if one of them was beyond its range and was clamped."""
         values, limited = [], False
-        for axis, target in zip(self.session.axes, targets, strict=True):
-            value, limit = round(target * 1000), axis.max_speed
-            clamped = max(-limit, min(limit, value))
-            limited = limited or clamped != value
-            values.append(clamped)
+        for low, high, target in zip(self._low, self._high, targets, strict=True):
+            value = round(target * 1000)
+            if not low <= value <= high:
+                value, limited = max(low, min(high, value)), True
+            values.append(value)
         until_us = self.session.clock.to_device_us(valid_until_ns)
-        seq = self.link.send(SetNow(Mode.VELOCITY, (1 << len(values)) - 1, tuple(values), until_us), self.session.id)
-        self.reports.sent(seq, valid_until_ns, now_ns)
+        for mode, mask in self._masks:
+            seq = self.link.send(SetNow(mode, mask, tuple(values), until_us), self.session.id)
+            self.reports.sent(seq, valid_until_ns, now_ns)
         return limited
 
     def hear(self, frames: list[tuple[Frame, int]]) -> None:
@@ -146,8 +170,20 @@ class Device:
             reply = TimeRsp.unpack(frame.payload)
             self.session.clock.add(reply.t_host_ns, reply.t_rx_us, reply.t_tx_us, arrived_ns)
             self.session.round_trip.measured(arrived_ns - reply.t_host_ns)
+        elif frame.type == Event.TYPE:
+            self._note(Event.unpack(frame.payload))
         elif frame.type == Stats.TYPE:
             self.stats = Stats.unpack(frame.payload)
+
+    def _note(self, event: Event) -> None:
+        """It is repeated until the device has heard that it was noted."""
+        self.link.send(EventAck(event.number), self.session.id)
+        if event.number == self._noted:
+            return
+        self._noted = event.number
+        faults = ", ".join(fault.name.lower() for fault in Fault if fault.name and fault & event.faults)
+        cause = StopCause(event.cause).name.lower().replace("_", " ")
+        log.warning("the firmware on %s stopped the motors: %s%s", self.where, cause, f" ({faults})" if faults else "")
 
     def _answered(self, ack: Ack, arrived_ns: int) -> None:
         request = self.requests.answered(ack, arrived_ns)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_bridge import host_firmware
+from firmware_bridge.board import ARM
 from firmware_bridge.framing import ACK_REQ
 from firmware_bridge.host_firmware import Kind
 from firmware_bridge.link import Link
@@ -34,24 +37,24 @@ from firmware_bridge.serial_port import open_port
 NS_PER_MS = 1e6
 LEASE_S = 0.1
 Note = Callable[[str], None]
-_HOST = "import sys; from firmware_bridge import measure; measure.drive(sys.argv[1], 600.0, 10.0)"
+_HOST = "import sys; from firmware_bridge import measure; measure.drive(sys.argv[1], 600.0)"
 _BUSY = "while True: pass"
 
 
-def drive(port: str, seconds: float, hz: float, lease_s: float = LEASE_S) -> ProcessController:
-    """A host as it is meant to be: a loop that commands through a bridge process, with telemetry at its default. Still open."""
-    controller = ProcessController(port, lease_s=lease_s)
+def drive(port: str, seconds: float) -> ProcessController:
+    """A host as it is meant to be: a loop of 50 Hz that commands through a bridge process. Heartbeats and commands hold as long
+    as the lease. The bridge is still open afterwards."""
+    controller = ProcessController(port, lease_s=LEASE_S)
     controller.connect()
-    controller.heartbeat(time.monotonic_ns() + 1_000_000_000, True)
+    ahead_ns = int(LEASE_S * 1e9)
+    controller.heartbeat(time.monotonic_ns() + 10 * ahead_ns, True)
     controller.arm()
-    end, turn = time.monotonic() + seconds, time.monotonic()
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         now = time.monotonic_ns()
-        controller.heartbeat(now + 300_000_000, True)
-        controller.send((10.0, -10.0), now + 250_000_000)
-        controller.telemetry()
-        turn = max(turn + 1 / hz, time.monotonic())
-        time.sleep(max(0.0, turn - time.monotonic()))
+        controller.heartbeat(now + ahead_ns, True)
+        controller.send((10.0, -10.0), now + ahead_ns)
+        time.sleep(0.02)
     return controller
 
 
@@ -74,7 +77,7 @@ def round_trip(kind: Kind, times: int = 2000) -> dict[str, float]:
 def call_cost(kind: Kind, turns: int = 2000) -> dict[str, float]:
     """What ``heartbeat`` and ``send`` together take from the loop, us, at 200 turns a second."""
     firmware = host_firmware.start(prefer=kind)
-    controller = drive(firmware.port, 0.1, 200.0)
+    controller = drive(firmware.port, 0.1)
     took = []
     for _ in range(turns):
         before_ns = time.perf_counter_ns()
@@ -89,9 +92,12 @@ def call_cost(kind: Kind, turns: int = 2000) -> dict[str, float]:
 
 
 def steady(kind: Kind, seconds: float, hz: float, note: Note) -> dict[str, Any]:
-    """Command for so long: what of one core it takes, and what was lost by the counters of both ends."""
-    firmware = host_firmware.start(prefer=kind)
-    controller = drive(firmware.port, 0.5, hz, lease_s=0.5)
+    """Command the six joints of the arm for so long: what of one core it takes, and what was lost by the counters of both ends."""
+    firmware = host_firmware.start(prefer=kind, board="arm")
+    controller = ProcessController(firmware.port, ARM.axes, lease_s=0.5)
+    controller.connect()
+    controller.heartbeat(time.monotonic_ns() + 1_000_000_000, True)
+    controller.arm()
     child = controller.pid
     assert child is not None
     before, started = (time.process_time(), _cpu_s(child), _cpu_s(firmware.pid)), time.monotonic()
@@ -100,7 +106,8 @@ def steady(kind: Kind, seconds: float, hz: float, note: Note) -> dict[str, Any]:
     while (elapsed := time.monotonic() - started) < seconds:
         now = time.monotonic_ns()
         controller.heartbeat(now + 500_000_000, True)
-        controller.send((10.0, -10.0), now + 500_000_000)
+        swing = 0.5 * math.sin(2 * math.pi * 0.2 * elapsed)
+        controller.send((swing,) * len(ARM.axes), now + 500_000_000)
         applied = controller.telemetry().applied
         if applied is not None:
             worst_bound_ns = max(worst_bound_ns, applied.bound_ns)
@@ -132,12 +139,13 @@ def steady(kind: Kind, seconds: float, hz: float, note: Note) -> dict[str, Any]:
     }
 
 
-def stops(kind: Kind, sent: signal.Signals, trials: int, busy: int, note: Note) -> dict[str, Any]:
+def stops(kind: Kind, sent: signal.Signals, whole: bool, trials: int, busy: int, note: Note) -> dict[str, Any]:
     """A driving host is killed or frozen: until SAFE_STOP, by the firmware's own packets, ms.
 
-    busy: so many processes beside it that do nothing but burn time. firmware_pauses_ms: the longest time between two packets of
-    the firmware in each trial around the stop; it should say something every 10 ms, so what is longer is the machine's. stopped_
-    before: further trials in which the motors stood still already, because the machine did not run the host for a lease.
+    whole: the bridge process with it, so that nobody is left but the firmware. busy: so many processes beside it that do
+    nothing but burn time. within_lease_plus_10_ms: counted from the signal. firmware_pauses_ms: between the packet that reports
+    the stop and the one before it; 10 ms at most while the machine runs the firmware. stopped_before: further trials in which
+    the motors stood still already, because the machine did not run the host for a lease.
     """
     after_lease: list[float] = []
     after_signal: list[float] = []
@@ -145,7 +153,7 @@ def stops(kind: Kind, sent: signal.Signals, trials: int, busy: int, note: Note) 
     stopped_before = 0
     with _burners(busy):
         while len(after_lease) < trials and stopped_before < trials:
-            at_ns, packets = _stop_once(kind, sent)
+            at_ns, packets = _stop_once(kind, sent, whole)
             note(f"{sent.name} with {busy} busy processes: {len(after_lease)} of {trials}")
             if packets[0].state is not State.ACTIVE:
                 stopped_before += 1
@@ -155,7 +163,7 @@ def stops(kind: Kind, sent: signal.Signals, trials: int, busy: int, note: Note) 
             after_signal.append((stop.mono_ns - at_ns) / NS_PER_MS)
             after_lease.append((stop.mono_ns - stop.last_lease_mono_ns) / NS_PER_MS)
             pauses.append((stop.mono_ns - packets[at - 1].mono_ns) / NS_PER_MS)
-    in_time = sum(each <= 1e3 * LEASE_S + 10 for each in after_lease)
+    in_time = sum(each <= 1e3 * LEASE_S + 10 for each in after_signal)
     return {
         "trials": len(after_lease),
         "within_lease_plus_10_ms": in_time,
@@ -177,7 +185,7 @@ def _burners(count: int) -> Iterator[None]:
             process.wait()
 
 
-def _stop_once(kind: Kind, sent: signal.Signals) -> tuple[int, list[MotorOutput]]:
+def _stop_once(kind: Kind, sent: signal.Signals, whole: bool) -> tuple[int, list[MotorOutput]]:
     """When the signal was sent, and the packets from then until standstill."""
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -185,7 +193,8 @@ def _stop_once(kind: Kind, sent: signal.Signals) -> tuple[int, list[MotorOutput]
         listener.listen(1)
         firmware = host_firmware.start(plant=Path(folder) / "plant", prefer=kind)
         connection, _ = listener.accept()
-        with connection, subprocess.Popen([sys.executable, "-c", _HOST, firmware.port], env=environment) as host:
+        command = [sys.executable, "-c", _HOST, firmware.port]
+        with connection, subprocess.Popen(command, env=environment, start_new_session=True) as host:
             newest = MotorOutput.unpack(connection.recv(256))
             while newest.output_mrad_s != (10_000, -10_000) and newest.state is not State.SAFE:
                 newest = MotorOutput.unpack(connection.recv(256))
@@ -193,11 +202,11 @@ def _stop_once(kind: Kind, sent: signal.Signals) -> tuple[int, list[MotorOutput]
             while time.monotonic() < end:
                 newest = MotorOutput.unpack(connection.recv(256))
             at_ns = time.monotonic_ns()
-            host.send_signal(sent)
+            (os.killpg if whole else os.kill)(host.pid, sent)
             packets = [newest]
             while packets[-1].output_mrad_s != (0, 0):
                 packets.append(MotorOutput.unpack(connection.recv(256)))
-            host.kill()
+            os.killpg(host.pid, signal.SIGKILL)
         firmware.close()
     return at_ns, packets
 
@@ -241,10 +250,9 @@ def measured(given: argparse.Namespace, note: Note) -> dict[str, Any]:
     if given.only in (None, "steady"):
         found["steady"] = steady(kind, given.seconds, given.hz, note)
     if given.only in (None, "stops"):
-        for sent in (signal.SIGKILL, signal.SIGSTOP):
-            for busy in (0, 2):
-                beside = "alone" if not busy else f"beside_{busy}_busy"
-                found[f"{sent.name.lower()}_{beside}"] = stops(kind, sent, given.trials, busy, note)
+        for sent, whole, busy in itertools.product((signal.SIGKILL, signal.SIGSTOP), (False, True), (0, 2)):
+            name = f"{sent.name.lower()}_of_{'host_and_bridge' if whole else 'host'}{f'_beside_{busy}_busy' if busy else ''}"
+            found[name] = stops(kind, sent, whole, given.trials, busy, note)
     return found
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def holders(device: str, proc: Path = Path("/proc")) -> list[str]:
-    """Each as ``name (process 1234)``, without this process. Empty where it cannot be seen: another user's processes."""
+    """Each as ``name (process 1234)``, or ``this program``. Empty where it cannot be seen: another user's processes."""
     try:
         real = os.path.realpath(device)
-        processes = [each for each in proc.iterdir() if each.name.isdigit() and each.name != str(os.getpid())]
+        processes = [each for each in proc.iterdir() if each.name.isdigit()]
     except OSError:
         return []
     return [
-        f"{_name(process)} (process {process.name})"
+        "this program" if process.name == str(os.getpid()) else f"{_name(process)} (process {process.name})"
         for process in sorted(processes, key=lambda process: int(process.name))
         if _has_open(process, real)
     ]

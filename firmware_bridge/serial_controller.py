@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, LinkCounts, Telemetry
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, LinkCounts, Telemetry
 from firmware_bridge.device import Device
 from firmware_bridge.link import Link, LinkLost
 from firmware_bridge.messages import Arm, Code, Disarm, Estop, EstopClear, State, Stats
@@ -90,10 +90,8 @@ class SerialController:
         return self._axes
 
     def describe(self) -> tuple[Axis, ...]:
-        return tuple(
-            Axis(name, AxisMode.VELOCITY, "rad/s", -limit.speed, limit.speed, limit.speed, limit.acceleration)
-            for name, limit in zip(self._axes, self.limits, strict=True)
-        )
+        with self._lock:
+            return self._online().describe()
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the port and shake hands; from then on the link is kept up by itself.
@@ -191,9 +189,9 @@ class SerialController:
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         """See MotorController. Blocks for 5 ms at most, when the line is stuck.
 
-        Targets beyond the device's limits are clamped and counted in :attr:`limited`. While the device is not ACTIVE,
-        or when valid_until_ns is past, the command is held back and counted as dropped. While armed, send at every
-        turn of the loop, also to stand still: a command that runs out is a stop. Raises BridgeError on a wrong number
+        Targets beyond the range of their axis (:meth:`describe`) are clamped and counted in :attr:`limited`. While the device
+        is not ACTIVE, or when valid_until_ns is past, the command is held back and counted as dropped. While armed, send at
+        every turn of the loop, also to stand still: a command that runs out is a stop. Raises BridgeError on a wrong number
         of targets or one that is not finite.
         """
         check_targets(self._axes, targets)
