@@ -10,7 +10,7 @@ _EXAMPLES = """examples:
   latentloop bench engines --bundle rover --json
 """
 # Each has register(subparsers); a module whose packages are missing would otherwise take the others down with it.
-_MODULES = ("engines", "world", "watch", "kill")
+_MODULES = ("engines", "world", "watch", "kill", "bridge")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
