@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware_bridge.clock_sync import DRIFT_PPM, ClockSync
-from firmware_bridge.serial_controller import TIME_EVERY_NS
+from firmware_bridge.link_keeper import TIME_EVERY_NS
 
 MS = 1_000_000
 
