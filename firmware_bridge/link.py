@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import serial
 
@@ -10,6 +11,9 @@ from firmware_bridge import framing, messages
 from firmware_bridge.framing import Decoder, Frame
 from firmware_bridge.line import line_of
 from firmware_bridge.messages import Message
+
+REMEMBERED_NS = 1_500_000_000
+"""So long the device may remember a question, with margin."""
 
 
 class LinkLost(Exception):
@@ -25,6 +29,7 @@ class Link:
         self._decoder = Decoder(messages.SCHEMA_ID)
         self._sending = threading.Lock()
         self._seq = 0
+        self._remembered_until_ns: dict[int, int] = {}
         self._heard: int | None = None
         self._in_step = False
         self.sent = 0
@@ -48,8 +53,7 @@ class Link:
         payload = message.pack()
         with self._sending:
             if seq is None:
-                seq = self._seq
-                self._seq = (self._seq + 1) & 0xFF
+                seq = self._fresh_seq(bool(flags & framing.ACK_REQ))
             wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
             try:
                 if self._line.write(wire):
@@ -58,6 +62,17 @@ class Link:
                     self.unsent += 1
             except (OSError, TypeError) as error:  # TypeError: pyserial's answer to a port closed meanwhile
                 raise LinkLost(f"writing failed ({error})") from None
+        return seq
+
+    def _fresh_seq(self, question: bool) -> int:
+        """The device answers a question with the seq of one that it remembers without acting on it: two questions within a
+        second must differ, however many other frames went between them."""
+        if question:
+            now_ns = time.monotonic_ns()
+            while now_ns < self._remembered_until_ns.get(self._seq, 0):
+                self._seq = (self._seq + 1) & 0xFF
+            self._remembered_until_ns[self._seq] = now_ns + REMEMBERED_NS
+        seq, self._seq = self._seq, (self._seq + 1) & 0xFF
         return seq
 
     def receive(self, timeout_s: float = 0.02) -> list[tuple[Frame, int]]:

@@ -49,3 +49,13 @@ def test_damage_after_that_is_counted(line: tuple[Link, int]) -> None:
     os.write(far, frame(1) + bytes(damaged) + frame(3))
     assert [heard.seq for heard, _ in link.receive()] == [1, 3]
     assert (link.crc_errors, link.missed) == (1, 1)
+
+
+def test_two_questions_within_a_second_have_different_numbers(line: tuple[Link, int]) -> None:
+    link, far = line
+    first = link.send(messages.Disarm(), SESSION, framing.ACK_REQ)
+    for _ in range(255):
+        link.send(messages.Ping(), SESSION)
+        os.read(far, 4096)
+    assert link.send(messages.Disarm(), SESSION, framing.ACK_REQ) != first
+    assert link.send(messages.Disarm(), SESSION, framing.ACK_REQ, seq=first) == first  # repeating is another thing
