@@ -1,4 +1,4 @@
-"""The motor firmware in Python: the same core as firmware/core.c, byte for byte.
+"""The motor firmware in Python: the same core as the C files in firmware/, byte for byte.
 
 The two are kept in lock-step by tests; this one also runs where there is no C compiler. Bytes and time go in, outputs
 and bytes come out; ``now_us`` is device time in microseconds modulo 2**32 and the object must be called at least every
@@ -15,6 +15,7 @@ from firmware_bridge import framing, messages
 from firmware_bridge.board import Board
 from firmware_bridge.framing import ACK_REQ, REPLY, Decoder, Frame
 from firmware_bridge.messages import Code, Drive, Fault, Message, Mode, Parameter, Point, State, StopCause, StopPolicy
+from firmware_bridge.reference_faults import MeasuredFaults
 from firmware_bridge.reference_motion import AxisMotion
 from firmware_bridge.reference_settings import Settings
 from firmware_bridge.reference_trajectory import U32, Aim, Trajectory, left
@@ -93,9 +94,7 @@ class Core:
         self._trajectory = Trajectory(board)
         self._fault_inputs = 0
         self._fault_measured = 0
-        self._over_current_us = [0] * n
-        self._encoder_us = [0] * n
-        self._under_voltage_us = 0
+        self._measured_faults = MeasuredFaults(n)
         self._tasks = 0
         self._ticked_us = now_us
         self._reported_state = State.BOOT
@@ -173,7 +172,11 @@ class Core:
             self.state = State.IDLE
             if self.faults:
                 self._cut(State.FAULT, StopCause.FAULT)
-        self._check_faults(elapsed_us)
+        measured = list(zip(self.position, self.velocity, self.current, strict=True))
+        self._fault_measured = self._measured_faults.look(
+            self._settings, self._motions, self.drives, measured, self.supply_mv, elapsed_us
+        )
+        self._raise_faults()
         self._move(elapsed_us)
         if self.state is State.SAFE_STOP and not any(motion.speed for motion in self._motions):
             self._settle()
@@ -277,38 +280,6 @@ class Core:
         engage_by = (self._armed_us + self.board.engage_within_us) & U32
         if self.state is State.ACTIVE and not self._engaged_once and left(engage_by, now_us) <= 0:
             self._ramp_down(StopCause.DISENGAGED)
-
-    def _lasting(self, already_us: int, present: bool, elapsed_us: int, ms: int) -> int:
-        """For how long a condition has lasted now; once that is enough it stays so."""
-        if not present:
-            return 0
-        return already_us + elapsed_us if already_us < 1000 * ms else already_us
-
-    def _check_faults(self, elapsed_us: int) -> None:
-        of_device, of_axis = self._settings.of_device, self._settings.of_axis
-        found = 0
-        low = self.supply_mv != 0 and self.supply_mv < of_device(Parameter.UNDER_VOLTAGE_MV)
-        ms = of_device(Parameter.UNDER_VOLTAGE_MS)
-        self._under_voltage_us = self._lasting(self._under_voltage_us, low, elapsed_us, ms)
-        if low and self._under_voltage_us >= 1000 * ms:
-            found |= Fault.UNDER_VOLTAGE
-        for i, motion in enumerate(self._motions):
-            most = of_axis(Parameter.OVER_CURRENT_MA, i)
-            over = most != 0 and abs(self.current[i]) > most
-            ms = of_device(Parameter.OVER_CURRENT_MS)
-            self._over_current_us[i] = self._lasting(self._over_current_us[i], over, elapsed_us, ms)
-            if over and self._over_current_us[i] >= 1000 * ms:
-                found |= Fault.OVER_CURRENT
-
-            most = of_axis(Parameter.ENCODER_LIMIT, i)
-            measured = self.velocity[i] if motion.mode is Mode.VELOCITY else self.position[i]
-            lost = most != 0 and self.drives[i] is Drive.ON and abs(measured - motion.output) > most
-            ms = of_device(Parameter.ENCODER_MS)
-            self._encoder_us[i] = self._lasting(self._encoder_us[i], lost, elapsed_us, ms)
-            if lost and self._encoder_us[i] >= 1000 * ms:
-                found |= Fault.ENCODER
-        self._fault_measured = int(found)
-        self._raise_faults()
 
     def _raise_faults(self) -> None:
         present = self._fault_inputs | self._fault_measured

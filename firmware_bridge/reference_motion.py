@@ -69,4 +69,4 @@ class AxisMotion:
         lowest = min(limits.min_position * NRAD, self.place)
         highest = max(limits.max_position * NRAD, self.place)
         self.place = max(lowest, min(highest, self.place + self.speed * elapsed_us))
-        self.output = quotient(self.place, NRAD)
+        self.output = quotient(self.place + (NRAD // 2 if self.place >= 0 else -NRAD // 2), NRAD)

@@ -2,18 +2,6 @@
 
 #define MAJOR 0x10
 
-void fb_put(uint8_t *at, uint64_t value, uint8_t bytes)
-{
-    for (; bytes > 0; bytes--, value >>= 8) *at++ = (uint8_t)value;
-}
-
-uint64_t fb_get(const uint8_t *at, uint8_t bytes)
-{
-    uint64_t value = 0;
-    while (bytes-- > 0) value = value << 8 | at[bytes];
-    return value;
-}
-
 uint32_t fb_crc32(uint32_t crc, const uint8_t *data, size_t length)
 {
     static const uint32_t nibble[16] = {
@@ -39,23 +27,6 @@ static uint32_t start_of_crc(uint8_t session, uint32_t schema_id)
 
 /* -- out: COBS as the bytes come -------------------------------------------------------------------------------- */
 
-typedef struct {
-    uint8_t *wire;
-    size_t code_at, out; /* a body is shorter than 254 bytes: no block is ever full */
-} stuffer;
-
-static void stuff(stuffer *s, const uint8_t *bytes, size_t length)
-{
-    for (size_t i = 0; i < length; i++) {
-        if (bytes[i] != 0) {
-            s->wire[s->out++] = bytes[i];
-        } else {
-            s->wire[s->code_at] = (uint8_t)(s->out - s->code_at);
-            s->code_at = s->out++;
-        }
-    }
-}
-
 size_t fb_wire_size(uint8_t length)
 {
     return FB_HEADER_BYTES + (size_t)length + FB_CRC_BYTES + 3; /* two delimiters and one code byte, always */
@@ -68,14 +39,26 @@ size_t fb_encode(const fb_frame *frame, uint32_t schema_id, uint8_t *wire)
     uint32_t sum = fb_crc32(start_of_crc(frame->session, schema_id), head, FB_HEADER_BYTES);
     fb_put(crc, fb_crc32(sum, frame->payload, frame->length), FB_CRC_BYTES);
 
-    stuffer s = {.wire = wire, .code_at = 1, .out = 2};
+    const struct {
+        const uint8_t *bytes;
+        size_t length;
+    } parts[] = {{head, FB_HEADER_BYTES}, {frame->payload, frame->length}, {crc, FB_CRC_BYTES}};
+    size_t code_at = 1, out = 2; /* a body is shorter than 254 bytes: no block is ever full */
     wire[0] = 0;
-    stuff(&s, head, FB_HEADER_BYTES);
-    stuff(&s, frame->payload, frame->length);
-    stuff(&s, crc, FB_CRC_BYTES);
-    wire[s.code_at] = (uint8_t)(s.out - s.code_at);
-    wire[s.out++] = 0;
-    return s.out;
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        for (size_t i = 0; i < parts[p].length; i++) {
+            uint8_t byte = parts[p].bytes[i];
+            if (byte != 0) {
+                wire[out++] = byte;
+            } else {
+                wire[code_at] = (uint8_t)(out - code_at);
+                code_at = out++;
+            }
+        }
+    }
+    wire[code_at] = (uint8_t)(out - code_at);
+    wire[out++] = 0;
+    return out;
 }
 
 /* -- in ---------------------------------------------------------------------------------------------------------- */

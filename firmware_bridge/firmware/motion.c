@@ -110,7 +110,7 @@ void fb_move(fb_core *c, uint32_t elapsed_us)
             c->output[i] = c->speed[i];
         } else {
             advance_place(c, i, elapsed_us);
-            c->output[i] = (int32_t)(c->place[i] / NRAD);
+            c->output[i] = (int32_t)((c->place[i] + (c->place[i] < 0 ? -NRAD / 2 : NRAD / 2)) / NRAD);
         }
     }
 }

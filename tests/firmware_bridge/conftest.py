@@ -12,7 +12,7 @@ import pytest
 from firmware_bridge import host_firmware
 from firmware_bridge.host_firmware import HostFirmware
 from firmware_bridge.serial_controller import SerialController
-from tests.firmware_bridge.cores import AnyCore, Bench, CCore, PythonCore, build_library
+from tests.firmware_bridge.cores import MIXED, AnyCore, Bench, CCore, PythonCore, build_library
 from tests.firmware_bridge.processes import RecordingPlant
 
 BOOT = 0xB0071D42
@@ -23,6 +23,21 @@ Starter = Callable[[], HostFirmware]
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The C core as a shared library; skips where there is no compiler."""
     return build_library(tmp_path_factory.mktemp("core"))
+
+
+@pytest.fixture(scope="session")
+def mixed_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The C core of the board MIXED."""
+    return build_library(tmp_path_factory.mktemp("mixed"), MIXED)
+
+
+@pytest.fixture(params=["c", "python"])
+def make_mixed(request: pytest.FixtureRequest) -> Callable[[int], AnyCore]:
+    """Makes cores of the board MIXED that start at the given time, of either kind."""
+    if request.param == "python":
+        return lambda now_us: PythonCore(BOOT, now_us, MIXED)
+    library: ctypes.CDLL = request.getfixturevalue("mixed_library")
+    return lambda now_us: CCore(library, BOOT, now_us, MIXED)
 
 
 @pytest.fixture(params=["c", "python"])

@@ -111,6 +111,9 @@ class PythonCore:
     def drives(self) -> tuple[Drive, ...]:
         return tuple(self._core.drives)
 
+    def speeds(self) -> tuple[int, ...]:
+        return self._core.speeds
+
     def state(self) -> State:
         return self._core.state
 
@@ -216,6 +219,8 @@ def build_library(folder: Path, board: Board = ROVER) -> ctypes.CDLL:
     library.shim_drives.restype = ctypes.POINTER(ctypes.c_uint8)
     library.shim_faults.restype = u32
     library.fb_watchdog_due.restype = ctypes.c_bool
+    library.shim_live.argtypes = [pointer, ctypes.c_uint8, u32, u32]
+    library.shim_live.restype = u32
     library.shim_take.restype = library.shim_encode.restype = library.shim_decode.restype = size
     library.fb_receive.argtypes = [pointer, ctypes.c_char_p, size, u32]
     library.fb_tick.argtypes = [pointer, u32]
@@ -232,6 +237,7 @@ class Bench:
     def __init__(self, core: AnyCore, boot_id: int, now_us: int = 0) -> None:
         self.core = core
         self.boot_id = boot_id
+        self.limits_crc = ROVER.limits_crc
         self.now_us = now_us
         self.session = 0
         self.seq = 0
@@ -273,7 +279,7 @@ class Bench:
         return self.ask(Lease(self.after(ms), 0, engaged, 0, 0))
 
     def arm(self) -> Code | None:
-        return self.ask(Arm(ROVER.limits_crc, self.boot_id))
+        return self.ask(Arm(self.limits_crc, self.boot_id))
 
     def set_now(self, left: int, right: int, ms: float = 400.0, mode: int = 1, mask: int = 3) -> Code | None:
         return self.ask(SetNow(mode, mask, (left, right), self.after(ms)))

@@ -67,3 +67,32 @@ size_t shim_decode(const uint8_t *bytes, size_t length, uint32_t schema_id, uint
     }
     return at;
 }
+
+static void say(fb_core *core, uint8_t type, uint8_t session, uint8_t seq, const uint8_t *payload, size_t length, uint32_t now_us)
+{
+    uint8_t wire[FB_MAX_WIRE];
+    size_t size = shim_encode(0, type, seq, session, payload, length, FB_SCHEMA_ID, wire);
+    fb_receive(core, wire, size, now_us);
+}
+
+/* A live host: ticks of 1 ms, a lease of 100 ms and a command every 20 ms. Returns after how many steps the core was not
+ * ACTIVE or its first output not what was commanded; steps if that never happened. */
+uint32_t shim_live(fb_core *core, uint8_t session, uint32_t start_us, uint32_t steps)
+{
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t now_us = start_us + 1000u * step;
+        if (step % 20 == 0) {
+            uint8_t lease[FB_SIZE_LEASE] = {0}, command[FB_SIZE_SET_NOW] = {FB_MODE_VELOCITY, 1};
+            fb_put(lease, now_us + 100000u, 4);
+            lease[5] = 1;
+            fb_put(command + 2, 5000, 4);
+            fb_put(command + FB_SIZE_SET_NOW - 4, now_us + 100000u, 4);
+            say(core, FB_TYPE_LEASE, session, (uint8_t)step, lease, sizeof lease, now_us);
+            say(core, FB_TYPE_SET_NOW, session, (uint8_t)(step + 1), command, sizeof command, now_us);
+            fb_sent(core, core->tx_length);
+        }
+        fb_tick(core, now_us);
+        if (core->state != FB_STATE_ACTIVE || (step > 100 && core->output[0] != 5000)) return step;
+    }
+    return steps;
+}

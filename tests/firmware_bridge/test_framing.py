@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -11,20 +14,23 @@ from hypothesis import strategies as st
 
 from firmware_bridge import framing
 from firmware_bridge.framing import MAX_BODY, Decoder, Frame, cobs_decode, cobs_encode
-from firmware_bridge.messages import Estop, Lease, Message, SetNow
+from firmware_bridge.messages import EVERY, Message
 
-SCHEMA = 0x1234ABCD
+_FILE = json.loads((Path(__file__).parent / "vectors.json").read_text())
+SCHEMA: int = _FILE["schema_id"]
 
-VECTORS: list[tuple[Message, int, int, str]] = [
-    (Estop(1), 0, 0, "00 03 10 06 01 06 01 D5 0F AE F4 00"),
-    (Lease(1_000_000, 2, 1, 0, 0), 7, 0x5A, "00 08 10 03 07 5A 40 42 0F 03 02 01 01 05 5F 4F 2B D9 00"),
-    (
-        SetNow(1, 3, (500, -500), 1_050_000),
-        8,
-        0x5A,
-        "00 09 10 10 08 5A 01 03 F4 01 01 08 0C FE FF FF 90 05 10 05 C2 51 46 4E 00",
-    ),
+
+def _message(name: str, values: dict[str, Any]) -> Message:
+    kind = next(kind for kind in EVERY if name == kind.NAME)
+    points = tuple(_message("POINT", point) for point in values.get("points", ()))
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return kind(**(given | ({"points": points} if points else {})))
+
+
+VECTORS: list[tuple[Message, int, int, int, str]] = [
+    (_message(v["message"], v["fields"]), v["seq"], v["session"], v["flags"], v["wire"]) for v in _FILE["frames"]
 ]
+REFUSED: list[tuple[str, str]] = [(v["wire"], v["counter"]) for v in _FILE["refused"]]
 
 frames = st.builds(
     Frame,
@@ -68,16 +74,16 @@ def decode(data: bytes) -> tuple[list[Frame], list[int]]:
     return found, [decoder.crc_errors, decoder.cobs_errors, decoder.overruns, decoder.unknown]
 
 
-@pytest.mark.parametrize(("message", "seq", "session", "wire"), VECTORS, ids=lambda v: getattr(v, "NAME", None))
-def test_golden_vectors(message: Message, seq: int, session: int, wire: str) -> None:
-    frame = Frame(message.TYPE, seq, session, message.pack())
+@pytest.mark.parametrize(("message", "seq", "session", "flags", "wire"), VECTORS, ids=lambda v: getattr(v, "NAME", None))
+def test_golden_vectors(message: Message, seq: int, session: int, flags: int, wire: str) -> None:
+    frame = Frame(message.TYPE, seq, session, message.pack(), flags)
     assert framing.encode(frame, SCHEMA) == bytes.fromhex(wire)
     assert decode(bytes.fromhex(wire)) == ([frame], [0, 0, 0, 0])
 
 
-@pytest.mark.parametrize(("message", "seq", "session", "wire"), VECTORS, ids=lambda v: getattr(v, "NAME", None))
-def test_golden_vectors_in_c(library: ctypes.CDLL, message: Message, seq: int, session: int, wire: str) -> None:
-    frame = Frame(message.TYPE, seq, session, message.pack())
+@pytest.mark.parametrize(("message", "seq", "session", "flags", "wire"), VECTORS, ids=lambda v: getattr(v, "NAME", None))
+def test_golden_vectors_in_c(library: ctypes.CDLL, message: Message, seq: int, session: int, flags: int, wire: str) -> None:
+    frame = Frame(message.TYPE, seq, session, message.pack(), flags)
     assert c_encode(library, frame) == bytes.fromhex(wire)
     assert c_decode(library, bytes.fromhex(wire)) == ([frame], [0, 0, 0, 0])
 
@@ -182,7 +188,15 @@ def test_the_longest_frame(length: int) -> None:
 
 @pytest.mark.parametrize(("length", "errors"), [(129, [0, 1, 0, 0]), (130, [0, 0, 1, 0]), (100_000, [0, 0, 1, 0])])
 def test_an_endless_frame_is_an_overrun_and_takes_no_memory(library: ctypes.CDLL, length: int, errors: list[int]) -> None:
-    data = b"\xff" * length + b"\0" + bytes.fromhex(VECTORS[0][3])
+    data = b"\xff" * length + b"\0" + bytes.fromhex(VECTORS[0][4])
     assert decode(data)[1] == errors
     assert len(decode(data)[0]) == 1
     assert c_decode(library, data) == decode(data)
+
+
+@pytest.mark.parametrize(("wire", "counter"), REFUSED)
+def test_refused_vectors(library: ctypes.CDLL, wire: str, counter: str) -> None:
+    counters = ["crc_errors", "cobs_errors", "overruns", "unknown"]
+    expected = [int(name == counter) for name in counters]
+    assert decode(bytes.fromhex(wire)) == ([], expected)
+    assert c_decode(library, bytes.fromhex(wire)) == ([], expected)

@@ -128,5 +128,9 @@ def test_the_c_headers_are_up_to_date() -> None:
 def test_the_document_is_up_to_date() -> None:
     document = (Path(generate.__file__).parents[1] / "docs" / "protocol.md").read_text()
     assert generate.with_tables(document) == document
-    for _, _, _, wire in VECTORS:
-        assert f"`{wire}`" in document
+
+
+def test_the_document_has_the_golden_vectors() -> None:
+    document = (Path(generate.__file__).parents[1] / "docs" / "protocol.md").read_text()
+    for message, *_, wire in VECTORS:
+        assert f"`{wire}`" in document, message.NAME

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import pytest
 
+from firmware_bridge import framing
 from firmware_bridge.board import ROVER
 from firmware_bridge.framing import ACK_REQ, checksum, cobs_encode
 from firmware_bridge.messages import (
@@ -18,6 +20,8 @@ from firmware_bridge.messages import (
     Disarm,
     Estop,
     EstopClear,
+    Event,
+    EventAck,
     Fault,
     Hello,
     Lease,
@@ -32,7 +36,7 @@ from firmware_bridge.messages import (
     TimeRsp,
     limits_crc,
 )
-from tests.firmware_bridge.cores import AnyCore, Bench, Raw
+from tests.firmware_bridge.cores import U32, AnyCore, Bench, CCore, PythonCore, Raw
 
 MAX = ROVER.max_speed[0]
 STEP = ROVER.max_acceleration[0] // 1000  # mrad/s per millisecond
@@ -687,3 +691,131 @@ def test_a_lease_that_ends_beyond_the_wrap(make_core: Callable[[int], AnyCore]) 
     assert bench.state is State.ACTIVE
     bench.run(1)
     assert bench.state is State.SAFE
+
+
+def test_a_whole_wrap_in_steps_of_a_millisecond(library: ctypes.CDLL) -> None:
+    """2**32 us with a live host, which is 71.6 minutes; then the lease still ends when it should."""
+    start = 1_234_567
+    core = CCore(library, 0xB0071D42, start)
+    bench = Bench(core, 0xB0071D42, start)
+    bench.activate()
+    steps = 2**32 // 1000 + 2000
+    assert library.shim_live(core._core, bench.session, start, steps) == steps
+    bench.now_us = (start + 1000 * (steps - 1)) & U32
+    assert core.state() is State.ACTIVE
+    bench.run(100)
+    assert core.state() is State.SAFE_STOP
+
+
+# -- boot, events, watchdog -----------------------------------------------------------------------------------------
+
+
+def test_boot_is_deaf_to_all_but_estop(make_core: Callable[[int], AnyCore]) -> None:
+    core = make_core(0)
+    assert core.state() is State.BOOT
+    hello = framing.encode(framing.Frame(Hello.TYPE, 1, 0, Hello(MAGIC, 1, 1, 1).pack(), ACK_REQ), 0)
+    core.receive(hello, 0)
+    assert (core.state(), core.take()) == (State.BOOT, b"")
+    core.receive(bytes.fromhex("00 03 10 06 01 06 01 D5 0F AE F4 00"), 0)
+    assert core.state() is State.ESTOP
+    core.tick(1000)
+    assert core.state() is State.ESTOP
+
+
+@pytest.mark.parametrize("kind", ["c", "python"])
+def test_a_start_by_the_watchdog_is_a_fault(library: ctypes.CDLL, kind: str) -> None:
+    core: AnyCore = CCore(library, 7, 0, reset_cause=1) if kind == "c" else PythonCore(7, 0, reset_cause=1)
+    bench = Bench(core, 7)
+    assert (core.state(), core.faults()) == (State.FAULT, Fault.WATCHDOG_RESET)
+    bench.hello()
+    assert bench.clear() is Code.OK
+    assert core.state() is State.IDLE
+
+
+def test_an_event_is_told_until_it_is_acknowledged(bench: Bench) -> None:
+    bench.activate(100)
+    bench.run(100)
+    bench.run(1000)
+    said = [Event.unpack(f.payload) for f in bench.heard if f.type == Event.TYPE]
+    assert 2 <= len(said) <= 6 and len(set(said)) == 1
+    assert (said[0].cause, said[0].state) == (StopCause.LEASE_EXPIRED, State.SAFE_STOP)
+    bench.hello(nonce=2)
+    bench.heard.clear()
+    bench.run(1)
+    assert bench.last(Event) == said[0]  # the next host is told too
+    assert bench.ask(EventAck(said[0].number + 1)) is Code.BAD_VALUE
+    assert bench.ask(EventAck(said[0].number)) is Code.OK
+    bench.heard.clear()
+    bench.run(1000)
+    assert not [f for f in bench.heard if f.type == Event.TYPE]
+
+
+def test_the_first_four_events_are_kept(bench: Bench) -> None:
+    bench.hello()
+    for _ in range(6):
+        bench.estop()
+        bench.clear()
+        bench.hello(nonce=bench.seq)
+    numbers = []
+    for _ in range(4):
+        bench.run(1)
+        numbers.append(bench.last(Event).number)
+        assert bench.ask(EventAck(numbers[-1])) is Code.OK
+    assert numbers == [1, 2, 3, 4]
+    assert bench.core.counters()["events_lost"] == 2
+
+
+def test_the_watchdog_is_fed_only_when_all_three_tasks_ran(bench: Bench) -> None:
+    for tasks, due in (([], False), ([1, 2], False), ([1], False), ([4], True), ([], False), ([4, 2, 1], True)):
+        for task in tasks:
+            bench.core.task_ran(task)
+        assert bench.core.watchdog_due() is due
+
+
+def test_estop_acts_with_a_stale_session_and_as_a_seeming_repeat(bench: Bench) -> None:
+    bench.activate()
+    assert bench.ask(Estop(1), session=bench.session - 1 or 9) is Code.OK
+    assert bench.state is State.ESTOP
+    bench.clear()
+    bench.activate()
+    for _ in range(2):
+        assert bench.ask(Estop(1), session=0, seq=77) is Code.OK
+        assert bench.state is State.ESTOP
+        bench.clear()
+
+
+BOOT_TEXT = b"\r\nets Jul 29 2019 12:21:46\r\nrst:0x1 (POWERON_RESET),boot:0x13\r\n"
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [BOOT_TEXT, b"AT\r\nATE0\r\nAT+CGMI\r\n~\x00x\xf0~", b"\xff" * 300, bytes(50), b"\x00\x08\x10\x03\x07"],
+    ids=["boot text", "ModemManager", "break", "zeros", "half a frame"],
+)
+def test_garbage_on_the_line_changes_nothing(bench: Bench, noise: bytes) -> None:
+    bench.activate()
+    bench.set_now(1000, 1000)
+    bench.receive(noise)
+    assert bench.lease(100) is Code.OK  # the very next frame is understood
+    bench.run(50)
+    assert (bench.state, bench.core.outputs()) == (State.ACTIVE, (1000, 1000))
+
+
+def test_a_storm_of_hellos_stops_once_and_moves_nothing(bench: Bench) -> None:
+    bench.activate()
+    bench.set_now(MAX, MAX)
+    bench.run(20)
+    for nonce in range(100, 400):
+        bench.receive(bench.wire(Hello(MAGIC, 1, 1, nonce), session=0))
+        bench.run(1)
+    assert (bench.state, bench.core.outputs()) == (State.LINKED, (0, 0))
+    assert bench.core.counters()["trips"] == 1
+
+
+def test_of_two_hosts_the_first_is_told_that_its_session_is_over(bench: Bench) -> None:
+    bench.activate()
+    first = bench.session
+    bench.hello(nonce=2)
+    assert bench.ask(Lease(bench.after(100), 0, 1, 0, 0), session=first) is Code.NO_SESSION
+    bench.run(100)
+    assert bench.arm() is Code.NO_LEASE
