@@ -117,17 +117,13 @@ class Device:
 
     def command(self, targets: Sequence[float], valid_until_ns: int, now_ns: int) -> bool:
         """Targets in the unit of each axis; True if one of them was beyond its range and was clamped."""
-        values, limited = [], False
-        for low, high, target in zip(self._low, self._high, targets, strict=True):
-            value = round(target * 1000)
-            if not low <= value <= high:
-                value, limited = max(low, min(high, value)), True
-            values.append(value)
+        wanted = [round(target * 1000) for target in targets]
+        values = tuple(map(max, self._low, map(min, self._high, wanted)))
         until_us = self.session.clock.to_device_us(valid_until_ns)
         for mode, mask in self._masks:
-            seq = self.link.send(SetNow(mode, mask, tuple(values), until_us), self.session.id)
+            seq = self.link.send(SetNow(mode, mask, values, until_us), self.session.id)
             self.reports.sent(seq, valid_until_ns, now_ns)
-        return limited
+        return values != tuple(wanted)
 
     def hear(self, frames: list[tuple[Frame, int]]) -> None:
         """Frames with their time of arrival, as :meth:`Link.receive` gives them."""

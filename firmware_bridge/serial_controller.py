@@ -228,6 +228,8 @@ class SerialController:
 
 def check_targets(axes: Sequence[str], targets: Sequence[float]) -> None:
     """Raises BridgeError unless there is one finite target for each axis."""
+    if len(targets) == len(axes) and all(map(math.isfinite, targets)):
+        return
     if len(targets) != len(axes):
         raise BridgeError(f"{len(targets)} targets for the axes {', '.join(axes)}: give one each")
     for axis, target in zip(axes, targets, strict=True):

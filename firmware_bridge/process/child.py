@@ -47,6 +47,8 @@ class Child:
     def __init__(self, parent: socket.socket, heartbeat: HeartbeatWord) -> None:
         """Waits for the settings. Raises BridgeError where they describe no controller."""
         self._parent = parent
+        self._heard = select.poll()
+        self._heard.register(parent, select.POLLIN)
         self._heartbeat = heartbeat
         self._beaten: tuple[int, bool] | None = None
         given = read_by_child(parent.recv(LONGEST))
@@ -67,11 +69,9 @@ class Child:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is gone: the parent decides what that means
-        heard = select.poll()
-        heard.register(self._parent, select.POLLIN)
         try:
             while not self._ended:
-                came = heard.poll(TURN_MS)
+                came = self._heard.poll(TURN_MS)
                 self._pass_on_heartbeat()
                 if came:
                     self._hear()
@@ -103,8 +103,6 @@ class Child:
         while not self._ended:
             try:
                 said = self._parent.recv(LONGEST)
-            except BlockingIOError:
-                break
             except OSError:
                 said = b""
             if not said:
@@ -115,6 +113,8 @@ class Child:
                 targets = what
             elif isinstance(what, Ask):
                 self._do(what)
+            if not self._heard.poll(0):
+                break
         if targets is not None:
             try:
                 self._controller.send(targets.targets, targets.valid_until_ns)
