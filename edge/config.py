@@ -38,9 +38,9 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """port: device name, ``usb:VID:PID[:SERIAL]`` or pyserial URL. baud: ignored by USB devices. lease_ms: the firmware stops
-    this long after the last sign of life. own_process: false drives the port from a thread of the runtime, for debugging; a
-    stalled runtime may then starve the lease."""
+    """port: device name, ``usb:VID:PID[:SERIAL]``, pyserial URL, or what a driver takes, as ``feetech:/dev/ttyACM0?ids=1,2``.
+    baud: ignored by USB devices. lease_ms: the firmware stops this long after the last sign of life. own_process: false drives
+    the port from a thread of the runtime, for debugging; a stalled runtime may then starve the lease."""
 
     port: Annotated[str, Meta(min_length=1)]
     baud: Annotated[int, Meta(ge=9600, le=4_000_000)] = 1_000_000

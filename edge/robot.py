@@ -35,8 +35,8 @@ from edge.safety import ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
 from firmware_bridge.controller import MotorController
+from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.process.controller import ProcessController
-from firmware_bridge.serial_controller import SerialController
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Robot:
         intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
-        drive = ProcessController if config.bridge.own_process else SerialController
+        drive = ProcessController if config.bridge.own_process else make_controller
         self.controller: MotorController = drive(
             _where(base, config.bridge.port),
             tuple(axis.name for axis in axes),

@@ -101,6 +101,12 @@ BAD = {
     "no intrinsics": (lambda f: GOOD.replace("frames\"", "frames\"\nintrinsics = \"gone.toml\""), "gone.toml"),
     "intrinsics of another shape": (lambda f: with_intrinsics(f, 720), "pictures of 640x480 do not fit"),
     "no serial port": (lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"'), "/dev/ttyNOPE"),
+    "no serial port, without a bridge process": (
+        lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"\nown_process = false'),
+        "/dev/ttyNOPE",
+    ),
+    "no such USB device": (lambda f: GOOD.replace('"motors"', '"usb:dead:beef"'), "no serial port usb:dead:beef is plugged in"),
+    "no such motor driver": (lambda f: GOOD.replace('"motors"', '"fetech:/dev/ttyUSB0"'), "did you mean 'feetech'?"),
     "no such bundle": (lambda f: GOOD.replace('"rover"', '"unicorn"'), "unicorn"),
     "a watcher's bundle": (lambda f: GOOD.replace('"rover"', '"camera"'), "latentloop watch"),
     "wrong hash": (wrong_hash, "encoder.onnx"),
