@@ -10,7 +10,7 @@ import serial
 from firmware_bridge import framing, messages
 from firmware_bridge.framing import Decoder, Frame
 from firmware_bridge.line import line_of
-from firmware_bridge.messages import Message
+from firmware_bridge.messages import Message, Ping
 
 REMEMBERED_NS = 1_500_000_000
 """So long the device may remember a question, with margin."""
@@ -53,7 +53,8 @@ class Link:
         payload = message.pack()
         with self._sending:
             if seq is None:
-                seq = self._fresh_seq(bool(flags & framing.ACK_REQ))
+                acts = flags & framing.ACK_REQ and not isinstance(message, Ping)
+                seq = self._fresh_seq(bool(acts))
             wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
             try:
                 if self._line.write(wire):
@@ -64,12 +65,14 @@ class Link:
                 raise LinkLost(f"writing failed ({error})") from None
         return seq
 
-    def _fresh_seq(self, question: bool) -> int:
+    def _fresh_seq(self, acts: bool) -> int:
         """The device answers a question with the seq of one that it remembers without acting on it: two questions within a
-        second must differ, however many other frames went between them."""
-        if question:
+        second must differ, however many other frames went between them. Who asks 256 in that time gets the next number."""
+        if acts:
             now_ns = time.monotonic_ns()
-            while now_ns < self._remembered_until_ns.get(self._seq, 0):
+            for _ in range(256):
+                if now_ns >= self._remembered_until_ns.get(self._seq, 0):
+                    break
                 self._seq = (self._seq + 1) & 0xFF
             self._remembered_until_ns[self._seq] = now_ns + REMEMBERED_NS
         seq, self._seq = self._seq, (self._seq + 1) & 0xFF
