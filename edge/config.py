@@ -38,13 +38,15 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """port: device name or pyserial URL of a board with latentloop's firmware, or another controller as
+    """port: device name, ``usb:VID:PID[:SERIAL]`` or pyserial URL of a board with latentloop's firmware, or another controller as
     ``kind:port?key=value`` (docs/drivers.md). baud: ignored by USB devices. lease_ms: the firmware stops this long after the
-    last sign of life. Other controllers than latentloop's firmware have both as keys of their own."""
+    last sign of life. Other controllers than latentloop's firmware have both as keys of their own. own_process: false drives
+    the port from a thread of the runtime, for debugging; a stalled runtime may then starve the lease."""
 
     port: Annotated[str, Meta(min_length=1)]
     baud: Annotated[int, Meta(ge=9600, le=4_000_000)] = 1_000_000
     lease_ms: Annotated[int, Meta(ge=50, le=500)] = 100
+    own_process: bool = True
 
 
 class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -80,6 +80,7 @@ def examine(root: Path = Path("/")) -> Iterator[Finding]:
     yield compiler(shutil.which("cc"))
     yield from cameras(root, may_open)
     yield from guarded("serial ports", lambda: serial_ports(list_ports(), may_open))
+    yield from guarded("serial ports", lambda: slow_adapters(list_ports(), root / "sys"))
     yield shared_memory(root / "dev/shm")
     yield from guarded("state folder", lambda: state_writable(state_folder()))
     yield sqlite(sqlite3.sqlite_version_info)
@@ -274,6 +275,19 @@ def serial_ports(ports: list[Port], allowed: MayOpen) -> Iterator[Finding]:
             yield Finding("serial ports", "ok", name)
         else:
             yield Finding("serial ports", "note", f"{name}, which this user may not open", join_group("dialout"))
+
+
+def slow_adapters(ports: list[Port], sysfs: Path) -> Iterator[Finding]:
+    """FTDI adapters that wait before they deliver."""
+    from firmware_bridge import low_latency
+
+    for p in ports:
+        timer = low_latency.timer_of(p.device, sysfs)
+        waits_ms = None if timer is None else low_latency.timer_ms(timer)
+        if timer is not None and waits_ms is not None and waits_ms > low_latency.WANTED_MS:
+            found = f"{p.device} keeps every answer for up to {waits_ms} ms (latency_timer)"
+            remedy = f"{low_latency.command_for(timer)}; for good, in /etc/udev/rules.d/99-latentloop.rules: {low_latency.RULE}"
+            yield Finding("serial ports", "note", found, remedy)
 
 
 def shared_memory(folder: Path) -> Finding:

@@ -20,6 +20,7 @@ from edge.clock import Clock
 from edge.encoder import FrameEncoder
 from edge.goals import Errands
 from edge.messages import Goal, Tick
+from edge.motor_latency import MotorLatency
 from edge.pacing import Pacer, first_beat_ns
 from edge.planning import Planner
 from edge.safety import Supervisor
@@ -64,6 +65,7 @@ class Loop:
         self._action = self._idle
         self._observe = observe
         self._goal: Goal | None = None
+        self._motor_latency = MotorLatency()
         self._index = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -107,6 +109,9 @@ class Loop:
         lap("planner")
         tick.command = s.supervisor.decide(tick.plan, tick.belief, tick.faults, tick.assessment)
         tick.state, tick.reason, tick.telemetry = s.supervisor.state, s.supervisor.reason, s.supervisor.telemetry
+        tick.capture_to_motor_ns = self._motor_latency.news(tick.telemetry)
+        if tick.command is not None:
+            self._motor_latency.sent(tick.command)
         if tick.command is not None and tick.frame is not None:
             tick.capture_to_command_ns = clock.now_ns() - tick.frame.captured_ns
         self._action = self._idle if tick.command is None else tick.command.action

@@ -194,6 +194,7 @@ class Tick:
 
     timings_ns: duration per stage name. engine_ns: the part of it spent inside inference engines.
     capture_to_command_ns: from the frame's capture to the command's hand-over to the serial link, or None.
+    capture_to_motor_ns: from a frame's capture to the device acting on its command, in the tick that heard of it, or None.
     """
 
     index: int
@@ -215,4 +216,5 @@ class Tick:
     engine_ns: int = 0
     total_ns: int = 0
     capture_to_command_ns: int | None = None
+    capture_to_motor_ns: int | None = None
     overruns: int = 0

@@ -35,8 +35,9 @@ from edge.planning import SamplingPlanner
 from edge.safety import ARMED_STATES, ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
-from firmware_bridge.controller import Axis, AxisMode
+from firmware_bridge.controller import Axis, AxisMode, MotorController
 from firmware_bridge.drivers.registry import make_controller
+from firmware_bridge.process.controller import ProcessController
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,8 @@ class Robot:
         """The one that is taken out of the pictures."""
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
-        self.controller = make_controller(
+        drive = ProcessController if config.bridge.own_process else make_controller
+        self.controller: MotorController = drive(
             _where(base, config.bridge.port),
             tuple(axis.name for axis in axes),
             baud=config.bridge.baud,

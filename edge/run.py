@@ -195,13 +195,15 @@ class _Watcher:
 def described(summary: dict[str, Any]) -> str:
     """The summary for people."""
     latency, overhead, serial = summary["camera_to_command_ms"], summary["overhead_ms"], summary["serial"]
+    motors = summary["camera_to_motor_ms"]
     confirmed = "" if summary["goals_confirmed"] is None else f"; the true pose confirms {summary['goals_confirmed']}"
     return "\n".join(
         (
             f"{summary['robot']} with bundle {summary['bundle']} and {summary['firmware'] or 'no firmware'}",
             f"goals    {summary['goals_reached']} of {summary['goals_tried']} reached{confirmed}",
             f"ticks    {summary['ticks']} at {summary['tick_hz']:.2f} Hz, {summary['overruns']} missed",
-            f"latency  camera to command {latency['p50']:.1f} ms at the median, {latency['p99']:.1f} ms at the 99th percentile",
+            f"latency  camera to command {latency['p50']:.1f} ms at the median, {latency['p99']:.1f} ms at the 99th percentile; "
+            f"to the motors acting on it {motors['p50']:.1f} and {motors['p99']:.1f} ms",
             f"overhead {overhead['p50']:.2f} ms at the median, {overhead['p99']:.2f} ms at the 99th percentile",
             f"serial   {serial['sent']} sent, {serial['acked']} acknowledged, {serial['crc_errors']} CRC errors, "
             f"{serial['dropped']} dropped",

@@ -24,6 +24,7 @@ class RunReport:
         self._first_ns = 0
         self._overhead: list[int] = []
         self._latency: list[int] = []
+        self._motor_latency: list[int] = []
         self._stages: dict[str, list[int]] = {}
         self._planned = 0
         self._candidates = 0
@@ -42,6 +43,8 @@ class RunReport:
         self._overhead.append(tick.total_ns - tick.engine_ns)
         if tick.capture_to_command_ns is not None and tick.state is RobotState.ACTING:
             self._latency.append(tick.capture_to_command_ns)
+        if tick.capture_to_motor_ns is not None and tick.state is RobotState.ACTING:
+            self._motor_latency.append(tick.capture_to_motor_ns)
         for stage, ns in tick.timings_ns.items():
             self._stages.setdefault(stage, []).append(ns)
         if tick.plan is not None:
@@ -65,6 +68,7 @@ class RunReport:
             "planned_ticks": self._planned,
             "candidates_per_tick": round(self._candidates / max(1, self._planned)),
             "camera_to_command_ms": _spread(self._latency),
+            "camera_to_motor_ms": _spread(self._motor_latency),
             "overhead_ms": _spread(self._overhead),
             "stage_ms": {stage: _spread(values) for stage, values in self._stages.items()},
             "state": "" if newest is None else newest.state.value,

@@ -86,7 +86,10 @@ def _firmware_stopped(s: Situation) -> str:
 
 
 def _link_lost(s: Situation) -> str:
-    return "the link to the motors is lost" if s.link_lost else ""
+    if not s.link_lost:
+        return ""
+    why = s.telemetry.trouble
+    return f"the link to the motors is lost: {why}" if why else "the link to the motors is lost"
 
 
 def _firmware_fault(s: Situation) -> str:

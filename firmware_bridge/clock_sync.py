@@ -1,68 +1,117 @@
-"""What time is it on the device? The offset of its clock to the host's, from the exchange with the shortest round trip.
+"""What time is it on the device? A line through the exchanges, and the band in which causality keeps the truth.
 
-Each exchange bounds the offset: the device read its clock somewhere within the round trip, so the midpoint is wrong by
-at most half of it (Mills, RFC 5905: theta and delta / 2). Two crystals drift apart, so a bound widens with age. The
-estimate is the exchange whose bound is tightest now. An asymmetric path biases it, within the bound.
+The device's clock minus the host's is ``offset``; it changes slowly, because two crystals differ by some ppm. Each exchange
+says two things for certain: the device read its clock after the question was sent, so ``offset <= rx - sent``; and before the
+answer came, so ``offset >= tx - received``. The tightest of each kind so far, widened by ``DRIFT_PPM`` of their age, are the
+band.
+
+The estimate inside of it is a straight line, fitted by least squares with exponential forgetting to ``rx - sent`` over the
+time sent, minus half of the shortest round trip (Klipper's clocksync rests on the same two quantities). Only the way *to* the
+device enters the line: on USB the way back waits for the host's polling and for an FTDI chip's latency timer, and so says
+little. The shortest round trip ages, because a line may become slower for good. An asymmetric path biases the estimate within
+the band; no filter can know that.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-
 DRIFT_PPM = 100
 """How far apart two uncalibrated crystals may run, with margin: 30 ppm each is usual."""
-WINDOW = 64
+MEMORY = 30
+"""Exchanges that the line remembers."""
+RTT_AGEING = 100e3 / 3600e9
+"""The shortest round trip counts as 100 us longer for every hour of its age."""
+LATE_NS = 500_000
+LATE_SIGMAS = 5.0
+"""A question that took longer than both of these beyond the line was held up, and does not move it."""
+LATE_FOR_NS = 10_000_000_000
+"""After so long of nothing but late ones it is the line that is wrong."""
 _RESOLUTION_NS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    offset_ns: int
-    bound_ns: int
-    at_ns: int
-
-    def bound_at(self, now_ns: int) -> int:
-        return self.bound_ns + abs(now_ns - self.at_ns) * DRIFT_PPM // 1_000_000
 
 
 class ClockSync:
     """Host times are monotonic nanoseconds, device times microseconds. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._exchanges: deque[_Exchange] = deque(maxlen=WINDOW)
-        self._best: _Exchange | None = None
+        self.ready = False
+        self._upper_ns = self._lower_ns = 0  # the band of the offset, each as of its own time
+        self._upper_at_ns = self._lower_at_ns = 0
+        self._shortest_ns = self._shortest_at_ns = 0
+        self._origin_ns = self._origin_offset_ns = 0  # the line's coordinates, so that floats are exact enough
+        self._count = 0
+        self._x = self._y = self._xx = self._xy = self._scatter = self._slope = 0.0
+        self._in_line_ns = 0
 
     def add(self, sent_ns: int, device_rx_us: int, device_tx_us: int, received_ns: int) -> None:
         """One TIME_REQ and TIME_RSP: host, device, device, host. An impossible one (negative round trip) is ignored."""
         rx_ns, tx_ns = device_rx_us * 1_000, device_tx_us * 1_000
-        delay = (received_ns - sent_ns) - (tx_ns - rx_ns)
-        if delay <= -_RESOLUTION_NS or tx_ns < rx_ns:
+        round_trip_ns = (received_ns - sent_ns) - (tx_ns - rx_ns)
+        if round_trip_ns <= -_RESOLUTION_NS or tx_ns < rx_ns:
             return
-        delay = max(0, delay)
-        offset = ((rx_ns - sent_ns) + (tx_ns - received_ns)) // 2
-        self._exchanges.append(_Exchange(offset, delay // 2 + _RESOLUTION_NS, received_ns))
-        # All bounds widen alike, so which is tightest changes only when one comes or goes, and not with every question.
-        self._best = min(self._exchanges, key=lambda exchange: exchange.bound_at(received_ns))
-
-    @property
-    def ready(self) -> bool:
-        return bool(self._exchanges)
+        round_trip_ns = max(0, round_trip_ns)
+        upper_ns, lower_ns = rx_ns + _RESOLUTION_NS - sent_ns, tx_ns - received_ns
+        if self.ready and (self._lower(received_ns) > upper_ns or self._upper(sent_ns) < lower_ns):
+            self.__init__()  # type: ignore[misc]  # the device's clock has jumped: nothing of before counts
+        if not self.ready or upper_ns <= self._upper(sent_ns):
+            self._upper_ns, self._upper_at_ns = upper_ns, sent_ns
+        if not self.ready or lower_ns >= self._lower(received_ns):
+            self._lower_ns, self._lower_at_ns = lower_ns, received_ns
+        aged_ns = self._shortest_ns + (received_ns - self._shortest_at_ns) * RTT_AGEING
+        if not self.ready or round_trip_ns <= aged_ns:
+            self._shortest_ns, self._shortest_at_ns = round_trip_ns, received_ns
+        if not self.ready:
+            self._origin_ns, self._origin_offset_ns, self._in_line_ns = sent_ns, upper_ns, sent_ns
+            self.ready = True
+        self._fit(sent_ns, upper_ns)
 
     def error_bound_ns(self, now_ns: int) -> int:
         """The estimate is not further off than this. Raises ValueError before the first exchange."""
-        return self._tightest().bound_at(now_ns)
+        offset_ns = self._offset(now_ns)
+        return max(self._upper(now_ns) - offset_ns, offset_ns - self._lower(now_ns)) + _RESOLUTION_NS
 
     def to_device_us(self, host_ns: int) -> int:
         """Host time to device time modulo 2**32, rounded down."""
-        return (host_ns + self._tightest().offset_ns) // 1_000 & 0xFFFFFFFF
+        return (host_ns + self._offset(host_ns)) // 1_000 & 0xFFFFFFFF
 
     def to_host_ns(self, device_us: int, now_ns: int) -> int:
         """Device time modulo 2**32 to the host time nearest to now."""
         behind_us = (self.to_device_us(now_ns) - device_us + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         return now_ns - behind_us * 1_000
 
-    def _tightest(self) -> _Exchange:
-        if self._best is None:
+    # -- the band --------------------------------------------------------------------------------------------------
+
+    def _upper(self, at_ns: int) -> int:
+        return self._upper_ns + abs(at_ns - self._upper_at_ns) * DRIFT_PPM // 1_000_000
+
+    def _lower(self, at_ns: int) -> int:
+        return self._lower_ns - abs(at_ns - self._lower_at_ns) * DRIFT_PPM // 1_000_000
+
+    # -- the line --------------------------------------------------------------------------------------------------
+
+    def _offset(self, at_ns: int) -> int:
+        if not self.ready:
             raise ValueError("the clocks have not been compared yet")
-        return self._best
+        along = self._y + self._slope * (at_ns - self._origin_ns - self._x)
+        offset_ns = self._origin_offset_ns + round(along) - self._shortest_ns // 2
+        return max(self._lower(at_ns), min(self._upper(at_ns), offset_ns))
+
+    def _fit(self, sent_ns: int, offset_ns: int) -> None:
+        x, y = float(sent_ns - self._origin_ns), float(offset_ns - self._origin_offset_ns)
+        off = y - (self._y + self._slope * (x - self._x))
+        if off > LATE_NS and off * off > LATE_SIGMAS**2 * self._scatter and self._count:
+            if sent_ns - self._in_line_ns < LATE_FOR_NS:
+                return
+            self._count = 0
+        self._in_line_ns = sent_ns
+        if self._count == 0:
+            self._x, self._y, self._xx, self._xy, self._scatter = x, y, 0.0, 0.0, 0.0
+            off = 0.0
+        self._count += 1
+        weight = max(1.0 / self._count, 1.0 / MEMORY)
+        dx, dy = x - self._x, y - self._y
+        self._x += weight * dx
+        self._y += weight * dy
+        self._xx = (1.0 - weight) * (self._xx + weight * dx * dx)
+        self._xy = (1.0 - weight) * (self._xy + weight * dx * dy)
+        self._scatter = (1.0 - weight) * (self._scatter + weight * off * off)
+        steepest = DRIFT_PPM * 1e-6
+        self._slope = max(-steepest, min(steepest, self._xy / self._xx)) if self._xx > 0.0 else 0.0

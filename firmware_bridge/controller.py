@@ -66,13 +66,29 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """The newest command of which the device says that it acts on it. Times are host monotonic ns.
+
+    valid_until_ns: as given to ``send``, which tells the commands apart. sent_ns: when it was handed to the wire. applied_ns:
+    when the device began to act on it, right within bound_ns.
+    """
+
+    valid_until_ns: int
+    sent_ns: int
+    applied_ns: int
+    bound_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """The newest word from the motors.
 
     position: rad per axis. velocity: rad/s per axis (m and m/s for axes whose unit is m/s). current: A per axis, empty
     where it is not measured. received_ns: host monotonic time of arrival, 0 if never. firmware: name and version as the
     device reports them. faults: names, empty if none. measured_ns: host monotonic time at which the device took these
-    numbers, as exact as the two clocks are related; 0 if never.
+    numbers, as exact as the two clocks are related; 0 if never. trouble: why it is OFFLINE, or why the last request was
+    refused, one sentence; empty when all is well. stop_cause: why the motors were last stopped, in the controller's own word.
+    applied: None before the first, and where a controller cannot tell.
     """
 
     state: FirmwareState
@@ -85,6 +101,9 @@ class Telemetry:
     counts: LinkCounts = field(default_factory=LinkCounts)
     measured_ns: int = 0
     health: Health = field(default_factory=Health)
+    trouble: str = ""
+    stop_cause: str = "none"
+    applied: Applied | None = None
 
 
 class BridgeError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 MAX_BODY = 128
 """Longest frame body in bytes, CRC included."""
@@ -39,7 +40,8 @@ def cobs_encode(data: bytes) -> bytes:
         while len(block) >= 254:
             out += b"\xff" + block[:254]
             block = block[254:]
-        out += bytes([len(block) + 1]) + block
+        out.append(len(block) + 1)
+        out += block
     return bytes(out)
 
 
@@ -60,8 +62,12 @@ def cobs_decode(data: bytes) -> bytes | None:
 
 def checksum(body: bytes, session: int, schema_id: int) -> int:
     """CRC-32/ISO-HDLC over the schema id (inside a session only) and the body without its CRC."""
-    start = zlib.crc32(schema_id.to_bytes(4, "little")) if session else 0
-    return zlib.crc32(body, start)
+    return zlib.crc32(body, _schema_crc(schema_id) if session else 0)
+
+
+@cache  # of the one or two schemas there are; asked for with every frame
+def _schema_crc(schema_id: int) -> int:
+    return zlib.crc32(schema_id.to_bytes(4, "little"))
 
 
 def encode(frame: Frame, schema_id: int) -> bytes:

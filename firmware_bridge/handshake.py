@@ -14,6 +14,7 @@ from firmware_bridge.controller import BridgeError
 from firmware_bridge.framing import Frame
 from firmware_bridge.link import Link, LinkLost
 from firmware_bridge.messages import Ack, Axis, AxisGet, Code, Hello, HelloAck, Message, TimeReq, TimeRsp, text
+from firmware_bridge.round_trip import RoundTrip
 
 T = TypeVar("T", bound=Message)
 
@@ -32,12 +33,13 @@ class Session:
     limits_crc: int
     axes: tuple[Axis, ...]
     clock: ClockSync = field(repr=False)
+    round_trip: RoundTrip = field(repr=False)
 
 
 def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline_ns: int) -> Session:
     """Begin a session. Blocks until the deadline at most. Raises BridgeError and LinkLost."""
     hello = Hello(messages.MAGIC, messages.VERSION, messages.VERSION, secrets.randbits(32))
-    answer = _ask(link, hello, 0, HelloAck, lambda a: a.nonce == hello.nonce, where, deadline_ns)
+    answer, _ = _ask(link, lambda: hello, 0, HelloAck, lambda a: a.nonce == hello.nonce, where, deadline_ns)
     if answer.schema_id != messages.SCHEMA_ID:
         raise BridgeError(
             f"the firmware on {where} ({text(answer.firmware)}) has message definitions {answer.schema_id:08x} and "
@@ -50,9 +52,11 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline
             f"the firmware on {where} drives other axes ({', '.join(names) or 'none'}) than are wanted "
             f"({', '.join(expected_axes)}): flash the firmware for this robot, or name its port or its bundle"
         )
-    clock = ClockSync()
+    clock, round_trip = ClockSync(), RoundTrip()
     for _ in range(TIME_SAMPLES):
-        _ask_time(link, answer.session, clock, where, deadline_ns)
+        reply, arrived_ns = _ask_time(link, answer.session, where, deadline_ns)
+        clock.add(reply.t_host_ns, reply.t_rx_us, reply.t_tx_us, arrived_ns)
+        round_trip.measured(arrived_ns - reply.t_host_ns)
     return Session(
         id=answer.session,
         boot_id=answer.boot_id,
@@ -61,45 +65,60 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline
         limits_crc=messages.limits_crc(answer.lease_cap_us, list(axes)),
         axes=axes,
         clock=clock,
+        round_trip=round_trip,
     )
 
 
 def _ask_axis(link: Link, session: int, index: int, where: str, deadline_ns: int) -> Axis:
-    return _ask(link, AxisGet(index), session, Axis, lambda axis: axis.axis == index, where, deadline_ns)
+    question = AxisGet(index)
+    return _ask(link, lambda: question, session, Axis, lambda axis: axis.axis == index, where, deadline_ns)[0]
 
 
-def _ask_time(link: Link, session: int, clock: ClockSync, where: str, deadline_ns: int) -> None:
-    sent_ns = time.monotonic_ns()
-    reply = _ask(link, TimeReq(sent_ns), session, TimeRsp, lambda r: r.t_host_ns == sent_ns, where, deadline_ns)
-    clock.add(sent_ns, reply.t_rx_us, reply.t_tx_us, time.monotonic_ns())
+def _ask_time(link: Link, session: int, where: str, deadline_ns: int) -> tuple[TimeRsp, int]:
+    """Each repetition carries its own time, so that it is known which one was answered, however late."""
+    asked: set[int] = set()
+
+    def question() -> TimeReq:
+        asked.add(now_ns := time.monotonic_ns())
+        return TimeReq(now_ns)
+
+    return _ask(link, question, session, TimeRsp, lambda reply: reply.t_host_ns in asked, where, deadline_ns)
 
 
 def _ask(
-    link: Link, question: Message, session: int, kind: type[T], fits: Callable[[T], bool], where: str, deadline_ns: int
-) -> T:
-    """Send until the fitting answer comes."""
+    link: Link,
+    question: Callable[[], Message],
+    session: int,
+    kind: type[T],
+    fits: Callable[[T], bool],
+    where: str,
+    deadline_ns: int,
+) -> tuple[T, int]:
+    """Send until the fitting answer comes; with its arrival, monotonic ns."""
     heard_before = link.received
     bytes_before = link.bytes_received
+    name = "HELLO"
     while (now_ns := time.monotonic_ns()) < deadline_ns:
-        seq = link.send(question, session)
+        asked = question()
+        name, seq = asked.NAME, link.send(asked, session)
         repeat_ns = min(deadline_ns, now_ns + int(REPEAT_S * 1e9))
-        while time.monotonic_ns() < repeat_ns:
-            for frame, _ in link.receive():
-                _refuse(frame, seq, question, where)
+        while (now_ns := time.monotonic_ns()) < repeat_ns:
+            for frame, arrived_ns in link.receive((repeat_ns - now_ns) / 1e9):
+                _refuse(frame, seq, asked, where)
                 if frame.type != kind.TYPE or frame.session != session:
                     continue
                 try:
                     answer = kind.unpack(frame.payload)
                 except ValueError:
                     raise BridgeError(
-                        f"the firmware on {where} answers {question.NAME} in a form this host does not know: "
+                        f"the firmware on {where} answers {name} in a form this host does not know: "
                         "flash the firmware of this release"
                     ) from None
                 if fits(answer):
-                    return answer
+                    return answer, arrived_ns
     if link.received == heard_before and link.bytes_received > bytes_before:
         raise BridgeError(f"what talks on {where} is not a latentloop firmware: flash it, or check the port and its speed")
-    raise BridgeError(f"no answer from {where} to {question.NAME}: check power, cable and that the firmware is flashed")
+    raise BridgeError(f"no answer from {where} to {name}: check power, cable and that the firmware is flashed")
 
 
 def _refuse(frame: Frame, seq: int, question: Message, where: str) -> None:

@@ -9,7 +9,11 @@ import serial
 
 from firmware_bridge import framing, messages
 from firmware_bridge.framing import Decoder, Frame
-from firmware_bridge.messages import Message
+from firmware_bridge.line import line_of
+from firmware_bridge.messages import Message, Ping
+
+REMEMBERED_NS = 1_500_000_000
+"""So long the device may remember a question, with margin."""
 
 
 class LinkLost(Exception):
@@ -21,9 +25,11 @@ class Link:
 
     def __init__(self, port: serial.SerialBase) -> None:
         self._port = port
+        self._line = line_of(port)
         self._decoder = Decoder(messages.SCHEMA_ID)
         self._sending = threading.Lock()
         self._seq = 0
+        self._remembered_until_ns: dict[int, int] = {}
         self._heard: int | None = None
         self._in_step = False
         self.sent = 0
@@ -47,29 +53,35 @@ class Link:
         payload = message.pack()
         with self._sending:
             if seq is None:
-                seq = self._seq
-                self._seq = (self._seq + 1) & 0xFF
+                acts = flags & framing.ACK_REQ and not isinstance(message, Ping)
+                seq = self._fresh_seq(bool(acts))
             wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
             try:
-                self._port.write(wire)
-                self.sent += 1
-            except serial.SerialTimeoutException:
-                self.unsent += 1
+                if self._line.write(wire):
+                    self.sent += 1
+                else:
+                    self.unsent += 1
             except (OSError, TypeError) as error:  # TypeError: pyserial's answer to a port closed meanwhile
                 raise LinkLost(f"writing failed ({error})") from None
         return seq
 
-    def receive(self) -> list[tuple[Frame, int]]:
-        """The frames that came in, with their arrival in monotonic ns; waits 20 ms for the first byte.
+    def _fresh_seq(self, acts: bool) -> int:
+        """The device answers a question with the seq of one that it remembers without acting on it: two questions within a
+        second must differ, however many other frames went between them. Who asks 256 in that time gets the next number."""
+        if acts:
+            now_ns = time.monotonic_ns()
+            for _ in range(256):
+                if now_ns >= self._remembered_until_ns.get(self._seq, 0):
+                    break
+                self._seq = (self._seq + 1) & 0xFF
+            self._remembered_until_ns[self._seq] = now_ns + REMEMBERED_NS
+        seq, self._seq = self._seq, (self._seq + 1) & 0xFF
+        return seq
 
-        Raises LinkLost.
-        """
+    def receive(self, timeout_s: float = 0.02) -> list[tuple[Frame, int]]:
+        """The frames that came in, with their arrival in monotonic ns; waits so long for the first byte. Raises LinkLost."""
         try:
-            data = self._port.read(1)
-            arrived_ns = time.monotonic_ns()
-            waiting = self._port.in_waiting if data else 0
-            if waiting:
-                data += self._port.read(waiting)
+            data, arrived_ns = self._line.read(timeout_s)
         except (OSError, TypeError) as error:
             raise LinkLost(f"reading failed ({error})") from None
         self.bytes_received += len(data)
@@ -88,6 +100,8 @@ class Link:
         return frames
 
     def close(self) -> None:
+        with self._sending:
+            self._line.close()
         try:
             self._port.close()
         except OSError:

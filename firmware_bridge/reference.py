@@ -20,7 +20,7 @@ from firmware_bridge.reference_motion import AxisMotion
 from firmware_bridge.reference_settings import Settings
 from firmware_bridge.reference_trajectory import U32, Aim, Trajectory, left
 
-TX_BYTES = 336
+TX_BYTES = 400
 STATE_ROOM = 160
 EVENT_ROOM = 40
 EVENTS = 4

@@ -11,7 +11,7 @@ _EXAMPLES = """examples:
   latentloop bench motors --fault sign
 """
 # Each has register(subparsers); a module whose packages are missing would otherwise take the others down with it.
-_MODULES = ("engines", "world", "motors", "watch", "kill")
+_MODULES = ("engines", "world", "motors", "watch", "kill", "bridge")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -98,6 +98,8 @@ def parse(text: str) -> Spec:
     """Raises BridgeError for text that is no spec. Whether the kind exists and which keys it has is the registry's business."""
     found = _KIND.match(text)
     kind, rest = (found[1].lower(), found[2]) if found else ("", text)
+    if kind == "usb":  # a port by its USB identity
+        kind, rest = "", text
     port, _, query = rest.partition("?") if kind else (rest, "", "")
     if not port:
         raise BridgeError(f"{text!r} names no port: write it as {kind or 'feetech'}:/dev/ttyACM0")

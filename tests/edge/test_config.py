@@ -32,6 +32,7 @@ intrinsics = "camera.toml"
 port = "socket://127.0.0.1:7000"
 baud = 115200
 lease_ms = 200
+own_process = false
 [safety]
 speed = 0.5
 slew = 10

@@ -237,3 +237,15 @@ def test_the_command_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     by_check = {finding["check"]: finding for finding in findings}
     assert by_check["packages"]["level"] == by_check["python"]["level"] == by_check["state folder"]["level"] == "ok"
     assert all(finding["remedy"] for finding in findings if finding["level"] != "ok")
+
+
+def test_a_slow_serial_adapter_is_named_with_the_command(tmp_path: Path) -> None:
+    timer = tmp_path / "bus/usb-serial/devices/ttyUSB3/latency_timer"
+    timer.parent.mkdir(parents=True)
+    timer.write_text("16\n")
+    ports: list[doctor.Port] = [FakePort("/dev/ttyUSB3", 0x0403, 0x6001, "FT232R"), FakePort("/dev/ttyS0", None, None, "n/a")]
+    (slow,) = doctor.slow_adapters(ports, tmp_path)
+    assert slow.level == "note" and "/dev/ttyUSB3 keeps every answer for up to 16 ms" in slow.found
+    assert slow.remedy.startswith(f"echo 1 | sudo tee {timer}")
+    timer.write_text("1\n")
+    assert not list(doctor.slow_adapters(ports, tmp_path))

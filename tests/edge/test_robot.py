@@ -110,6 +110,12 @@ BAD = {
     "no serial port": (lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"'), "/dev/ttyNOPE"),
     "unknown controller": (lambda f: GOOD.replace('"motors"', '"vesk:/dev/ttyACM0"'), "did you mean 'vesc'?"),
     "key of another controller": (lambda f: GOOD.replace('"motors"', '"vesc:/dev/ttyACM0?ids=1"'), "the keys of vesc are"),
+    "no serial port, without a bridge process": (
+        lambda f: GOOD.replace('"motors"', '"/dev/ttyNOPE"\nown_process = false'),
+        "/dev/ttyNOPE",
+    ),
+    "no such USB device": (lambda f: GOOD.replace('"motors"', '"usb:dead:beef"'), "no serial port usb:dead:beef is plugged in"),
+    "no such motor driver": (lambda f: GOOD.replace('"motors"', '"fetech:/dev/ttyUSB0"'), "did you mean 'feetech'?"),
     "no such bundle": (lambda f: GOOD.replace('"rover"', '"unicorn"'), "unicorn"),
     "a watcher's bundle": (lambda f: GOOD.replace('"rover"', '"camera"'), "latentloop watch"),
     "wrong hash": (wrong_hash, "encoder.onnx"),

@@ -49,3 +49,21 @@ def test_damage_after_that_is_counted(line: tuple[Link, int]) -> None:
     os.write(far, frame(1) + bytes(damaged) + frame(3))
     assert [heard.seq for heard, _ in link.receive()] == [1, 3]
     assert (link.crc_errors, link.missed) == (1, 1)
+
+
+def test_two_questions_within_a_second_have_different_numbers(line: tuple[Link, int]) -> None:
+    link, far = line
+    first = link.send(messages.Disarm(), SESSION, framing.ACK_REQ)
+    for _ in range(255):
+        link.send(messages.Ping(), SESSION)
+        os.read(far, 4096)
+    assert link.send(messages.Disarm(), SESSION, framing.ACK_REQ) != first
+    assert link.send(messages.Disarm(), SESSION, framing.ACK_REQ, seq=first) == first  # repeating is another thing
+
+
+@pytest.mark.parametrize("question", [messages.Ping, messages.Disarm])
+def test_any_number_of_questions_in_a_row_can_be_asked(line: tuple[Link, int], question: type[messages.Message]) -> None:
+    link, far = line
+    for _ in range(600):
+        assert 0 <= link.send(question(), SESSION, framing.ACK_REQ) < 256
+        os.read(far, 4096)
