@@ -20,7 +20,7 @@ from firmware_bridge.reference_motion import AxisMotion
 from firmware_bridge.reference_settings import Settings
 from firmware_bridge.reference_trajectory import U32, Aim, Trajectory, left
 
-TX_BYTES = 400
+TX_BYTES, TX_BYTES_PER_AXIS = 304, 16
 STATE_ROOM = 160
 EVENT_ROOM = 40
 EVENTS = 4
@@ -321,7 +321,7 @@ class Core:
         frame = Frame(message.TYPE, self._tx_seq, session, message.pack(), flags)
         self._tx_seq = (self._tx_seq + 1) & 0xFF
         wire = framing.encode(frame, messages.SCHEMA_ID)
-        if len(self.tx) + len(wire) + room > TX_BYTES:
+        if len(self.tx) + len(wire) + room > TX_BYTES + TX_BYTES_PER_AXIS * len(self.board.axes):
             self._count("tx_dropped")
         else:
             self.tx += wire

@@ -14,7 +14,7 @@ from edge.motors import CalibratedMotors, action_axis
 from edge.safety import Supervisor
 from edge.worlds.rover import SPEC, STEP_S, Rover
 from edge.worlds.wheels import Drivetrain, Wheel
-from firmware_bridge.controller import FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, FirmwareState, Telemetry
 
 AXES = ("left", "right")
 _NOTHING = np.zeros((1, 1), dtype=np.float32)
@@ -30,6 +30,10 @@ class _Device:
         self._clock = clock
         self._state = FirmwareState.LINKED
         self.targets: tuple[float, ...] = _STILL
+
+    def describe(self) -> tuple[Axis, ...]:
+        top = SPEC.max_wheel_speed
+        return tuple(Axis(name, AxisMode.VELOCITY, "rad/s", -top, top, top, SPEC.max_wheel_acceleration) for name in AXES)
 
     def connect(self, timeout_s: float = 3.0) -> None: ...
 

@@ -8,7 +8,7 @@
 
 #include "frame.h"
 
-#define FB_TX_BYTES 400 /* STATE of 8 axes, STATS, TIME_RSP and what parts.h keeps free, all in one tick */
+#define FB_TX_BYTES (304 + 16 * FB_AXES) /* STATE, STATS, TIME_RSP and what parts.h keeps free, all in one tick */
 #define FB_ANSWERS 8
 #define FB_EVENTS 4
 #define FB_PARAMETERS (FB_DEVICE_PARAMETERS + FB_AXIS_PARAMETERS * FB_AXES)
