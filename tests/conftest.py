@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Both measure wall-clock time, which on a busy machine says nothing about the code.
+settings.register_profile("latentloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("latentloop")
 
 ROOT = Path(__file__).resolve().parents[1]
 

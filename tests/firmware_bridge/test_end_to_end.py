@@ -95,8 +95,9 @@ def drive(controller: SerialController, plant: RecordingPlant, turns: list[int],
             refused = str(error)
         reached = not refused and plant.newest.output_mrad_s == speeds
         until(lambda: controller.telemetry().state in ARMABLE, "the link is back")
-        host = [*turns[turn:], time.monotonic_ns()]  # woken up, this thread may run before the loop does
-        firmware = [each.mono_ns for each in plant.packets[packet:]]
+        now = time.monotonic_ns()  # woken up, this thread may run before the loop does, or before the next packet is in
+        host = [*turns[turn:], now]
+        firmware = [*(each.mono_ns for each in plant.packets[packet:]), now]
         paused = max(after - before for times in (host, firmware) for before, after in pairwise(times))
         if paused < PAUSE_NS:
             assert reached, f"stopped ({refused or controller.stop_cause}), and nothing was paused"
