@@ -57,12 +57,12 @@ NEAR_M = 0.05
 NEAR_RAD = np.deg2rad(10.0)
 REACHED_QUANTILE = 0.9
 
-KEEP_FLOAT = ("outward",)
-"""The layer that writes the step into the latent. Its rounding error adds up over a rollout: alone it took the rank
-correlation of plan costs from 0.999 to 0.982, and in float it costs 2 % of the time."""
+KEEP_FLOAT = ("outward", "encoder.out")
+"""The layers that write the step into the latent, and the latent itself. The rounding error of the first adds up over a rollout:
+alone it took the rank correlation of plan costs from 0.999 to 0.982, and in float it costs 2 % of the time. The second is small,
+and in float the action chosen from the device's own latents is that of FP32 in 96 % of states and not in 94 %."""
 HOW = Calibration("max")
 """Clipping hurts most where plans end far off, and those decide which plan is best: docs/quantizer.md."""
-
 
 
 def load_model(path: Path) -> RoverModel:

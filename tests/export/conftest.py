@@ -52,8 +52,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.set_num_threads(1)
     model = random_model()
     out: Path = tmp_path_factory.mktemp("bundles") / "rover"
-    measured = measure_rover(
-        model, made_from="random weights", candidates=CANDIDATES, horizon=HORIZON, episodes=2, states=50
+    measured = measure_rover(model, made_from="random weights", candidates=CANDIDATES, horizon=HORIZON, episodes=2, states=50)
+    bundle = assemble(
+        out, measured.manifest, measured.quantized, with_fp32=True, evidence=measured.accepted.evidence, samples=measured.samples
     )
-    bundle = assemble(out, measured.manifest, measured.quantized, with_fp32=True, evidence=measured.accepted.evidence)
     return Exported(model, bundle, measured)

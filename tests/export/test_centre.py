@@ -125,6 +125,6 @@ def test_float_arithmetic_of_the_same_graph_undoes_the_centre():
 def test_a_layer_tried_alone_meets_the_centre_too():
     made = model()
     quantized = by_max(made, correcting=False)
-    graph = SwitchedGraph(quantized.fp32, quantized.table)
+    graph = SwitchedGraph(quantized)
     tried = np.stack([graph.run(feed, graph.layers) for feed in feeds(2)])
     np.testing.assert_allclose(tried, outputs(quantized.model), rtol=1e-4, atol=1e-5)
