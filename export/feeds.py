@@ -131,8 +131,8 @@ def few_of_each(
     feeds: dict[Part, list[Feed]] = {"encoder": [picture_feed(seen[0]) for seen in pictures]}
     if "predictor" not in exact:
         return feeds
-    latents = encode(exact["encoder"], pictures)
     context = exact["predictor"].inputs["context"].shape[1]
+    latents = encode(exact["encoder"], pictures if "rollout" in exact else pictures[:, :context])
     feeds["predictor"] = [window_feed(z[:context], a[:context]) for z, a in zip(latents, actions, strict=True)]
     if "rollout" in exact:
         rng = np.random.default_rng(seed)
