@@ -36,14 +36,14 @@ def restore_layers(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Restored:
-    """Part after part. samples: a few inputs of each part, on which layers are tried alone. failed: what judge says of
-    ``quantized``. judge: measures graphs on footage that calibration has not seen; asked some twenty times per part at most.
-    recalibrate: the graphs anew with these layers in float, for the parts that were calibrated on what a part before them gave.
-    Failures of parity are passed over."""
+    """Part after part, and once more for what is wrong only in the chain of parts that each pass alone. samples: a few inputs of
+    each part, on which layers are tried alone. failed: what judge says of ``quantized``. judge: measures graphs on footage that
+    calibration has not seen; asked some twenty times per part at most, and again for the chain. recalibrate: the graphs anew with
+    these layers in float, for parts that were calibrated on what a part before them gave. Failures of parity are passed over."""
     found = Restored(dict(quantized))
-    for part in quantized:
+    for part in (*quantized, *quantized):
         wrong = _of(part, failed, found.graphs)
-        if not wrong or not found.graphs[part].chosen:
+        if not wrong or not found.graphs[part].chosen or part in found.blame:
             continue
         say(f"measuring what each layer of the {part} costs")
         damage = damage_by_layer(part, found.graphs[part], samples[part], progress)
@@ -59,7 +59,8 @@ def restore_layers(
             found.blame[part] = [(each.layer, each.error) for each in damage[:NAMED]]
             continue
         inside = {linear.layer for linear in better.chosen}
-        found.kept[part] = {each.layer: _reason(each, wrong) for each in damage if each.layer not in inside}
+        reasons = {each.layer: _reason(each, wrong) for each in damage if each.layer not in inside}
+        found.kept[part] = {**found.kept.get(part, {}), **reasons}
         found.graphs[part] = better
         if part == "encoder" and len(quantized) > 1:
             say("calibrating the others on what the encoder gives now")

@@ -36,6 +36,7 @@ class Served:
             period_s=None,
             operator=None if watch else self.operator,
             observations=Observations(self.clock),
+            engines=None,
             access=self.access,
             clock=self.clock,
             open_to_viewers=not lan,
