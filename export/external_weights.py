@@ -189,6 +189,7 @@ def loadable(model: onnx.ModelProto) -> tuple[bytes, Path | None]:
 def engine_of(model: onnx.ModelProto, where: str) -> OnnxRuntimeEngine:
     """The model in onnxruntime, however large. where: names it in errors."""
     data, folder = loadable(model)
+    del model  # a copy that nobody else has is not needed while onnxruntime makes its own
     return OnnxRuntimeEngine(data, where, weights=folder)
 
 

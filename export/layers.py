@@ -20,7 +20,7 @@ from export.external_weights import WeightsFile, engine_of, folder_for, too_larg
 from export.feeds import Progress, run, unwatched
 from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
-from export.quantize.linears import find_linears, with_outputs
+from export.quantize.linears import add_outputs, find_linears, with_outputs
 from export.sources.source import Feed
 
 WATCHED_BYTES = 512 << 20
@@ -156,11 +156,13 @@ def _watching(model: onnx.ModelProto, tensors: list[str], every: int) -> onnx.Mo
     """A copy in which the tensors are outputs, or of each every n-th token (the last axis but one) under another name."""
     if every == 1:
         return with_outputs(model, tensors)
-    copy = with_outputs(model, [])
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     numbers = {"sampled_from": 0, "sampled_to": np.iinfo(np.int64).max, "sampled_along": -2, "sampled_by": every}
     copy.graph.initializer.extend(numpy_helper.from_array(np.array([n], np.int64), name) for name, n in numbers.items())
     copy.graph.node.extend(helper.make_node("Slice", [tensor, *numbers], [_sampled(tensor)]) for tensor in tensors)
-    return with_outputs(copy, [_sampled(tensor) for tensor in tensors])
+    add_outputs(copy, [_sampled(tensor) for tensor in tensors])
+    return copy
 
 
 def _sampled(tensor: str) -> str:

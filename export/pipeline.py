@@ -125,6 +125,7 @@ def export_bundle(
         graphs = (loadable(graph)[0] for graph in source.graphs.values())
         shown = (x for feeds in few.values() for feed in feeds for x in feed.values())
         report["parity"] = stages.once("parity", dict[str, float], chain(graphs, shown), lambda: _parity(source, exact, few))
+    stages.let_go()
     watch.lap("parity")
 
     def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:

@@ -33,10 +33,11 @@ _BLOCK = 1 << 24
 
 
 class Stages:
-    """folder: where results are kept; None keeps nothing."""
+    """folder: where results are kept; None keeps nothing. originals: sources with their frameworks, as long as they are open."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self.originals: list[list[Source]] = []
 
     @classmethod
     def beside(cls, out: Path) -> Stages:
@@ -67,6 +68,11 @@ class Stages:
         """Whether there are finished stages."""
         return self.folder is not None and self.folder.is_dir() and any(self.folder.iterdir())
 
+    def let_go(self) -> None:
+        """Free the memory of the original framework; who asks for its numbers again waits until it is back."""
+        for opened in self.originals:
+            opened.clear()
+
     def forget(self) -> None:
         """Begin anew, or done."""
         if self.folder is not None:
@@ -95,6 +101,7 @@ def open_once(stages: Stages, path: Path, open_source: Callable[[Path], Source])
     if path.suffix == ".toml":  # names files anywhere, and reading those takes no time
         return open_source(path)
     opened: list[Source] = []
+    stages.originals.append(opened)
 
     def original() -> Source:
         if not opened:

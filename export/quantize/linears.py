@@ -51,8 +51,13 @@ def with_outputs(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
     """A copy in which inner ``tensors`` are outputs, for calibration to watch."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    present = {value.name for value in copy.graph.output}
+    add_outputs(copy, tensors)
+    return copy
+
+
+def add_outputs(model: onnx.ModelProto, tensors: list[str]) -> None:
+    """Make outputs of inner ``tensors``, in place."""
+    present = {value.name for value in model.graph.output}
     inner = onnx.shape_inference.infer_shapes(outline(model), strict_mode=True).graph
     known = {value.name: value for value in (*inner.value_info, *inner.input)}
-    copy.graph.output.extend(known[name] for name in dict.fromkeys(tensors) if name not in present)
-    return copy
+    model.graph.output.extend(known[name] for name in dict.fromkeys(tensors) if name not in present)

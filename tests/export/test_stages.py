@@ -88,10 +88,12 @@ def test_the_graphs_of_a_checkpoint_are_kept_and_its_framework_is_asked_only_if_
     stages = Stages(tmp_path / "kept")
     first, again = (open_once(stages, checkpoint, open_source) for _ in range(2))
     assert len(opened) == 1 and again.graphs == first.graphs and again.latent == pair.latent
-    assert again.peer is not None and again.peer("encoder", {})[0] == 7.0 and len(opened) == 2
+    assert again.peer is not None and [again.peer("encoder", {})[0] for _ in range(2)] == [7.0, 7.0] and len(opened) == 2
+    stages.let_go()
+    assert again.peer("encoder", {})[0] == 7.0 and len(opened) == 3
     (checkpoint / "weights").write_bytes(b"two")
     open_once(stages, checkpoint, open_source)
-    assert len(opened) == 3
+    assert len(opened) == 4
 
 
 def test_the_command_says_how_to_go_on_and_cleans_up_when_it_is_done(tmp_path, frames, capsys, monkeypatch):
