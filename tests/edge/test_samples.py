@@ -28,8 +28,8 @@ def carrying(tmp_path: Path) -> Carrying:
         shutil.copytree(original.folder, folder, dirs_exist_ok=True)
         (folder / FILE).write_bytes(data)
         manifest = folder / "bundle.toml"
-        text = manifest.read_text().replace("[files]\n", f'[files]\n"{FILE}" = "{hashlib.sha256(data).hexdigest()}"\n')
-        manifest.write_text(text)
+        known = original.manifest.files[FILE]
+        manifest.write_text(manifest.read_text().replace(known, hashlib.sha256(data).hexdigest()))
         return load(folder)
 
     return make
@@ -53,7 +53,7 @@ def test_what_is_written_is_read_again(carrying: Carrying) -> None:
 
 
 def test_a_bundle_without_any_loads_and_has_none() -> None:
-    assert read_samples(load("rover")) is None and read_samples(load("camera")) is None
+    assert read_samples(load("rover")) is not None and read_samples(load("camera")) is None
 
 
 def saved(**arrays: object) -> bytes:
