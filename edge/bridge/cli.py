@@ -1,0 +1,27 @@
+"""The ``bridge`` command: what is on the serial ports, and does it keep to its word?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+_EXAMPLES = """examples:
+  latentloop bridge scan                         the serial ports, and who has them open
+  latentloop bridge scan --ask                   and which of them has latentloop's firmware on it
+  latentloop bridge info /dev/ttyACM0
+"""
+_MODULES = ("scan", "info")
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the ``bridge`` command."""
+    parser = subparsers.add_parser(
+        "bridge",
+        help="find, look at and test motor controllers",
+        description="Motor controllers on serial ports, without a robot file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = parser.add_subparsers(metavar="WHAT", required=True)
+    for name in _MODULES:
+        importlib.import_module(f"edge.bridge.{name}").register(inner)
