@@ -9,8 +9,9 @@ _EXAMPLES = """examples:
   latentloop bridge scan                         the serial ports, and who has them open
   latentloop bridge scan --ask                   and which of them has latentloop's firmware on it
   latentloop bridge info /dev/ttyACM0
+  latentloop bridge selftest /dev/ttyACM0        does it stop when it has to? wheels off the ground
 """
-_MODULES = ("scan", "info")
+_MODULES = ("scan", "info", "selftest")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
