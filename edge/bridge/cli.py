@@ -10,8 +10,9 @@ _EXAMPLES = """examples:
   latentloop bridge scan --ask                   and which of them has latentloop's firmware on it
   latentloop bridge info /dev/ttyACM0
   latentloop bridge selftest /dev/ttyACM0        does it stop when it has to? wheels off the ground
+  latentloop bridge jog /dev/ttyACM0 left        turn one wheel while a key is held
 """
-_MODULES = ("scan", "info", "selftest")
+_MODULES = ("scan", "info", "selftest", "jog")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
