@@ -9,10 +9,11 @@ _EXAMPLES = """examples:
   latentloop bridge scan                         the serial ports, and who has them open
   latentloop bridge scan --ask                   and which of them has latentloop's firmware on it
   latentloop bridge info /dev/ttyACM0
+  latentloop bridge monitor /dev/ttyACM0         what it measures, as it comes
   latentloop bridge selftest /dev/ttyACM0        does it stop when it has to? wheels off the ground
   latentloop bridge jog /dev/ttyACM0 left        turn one wheel while a key is held
 """
-_MODULES = ("scan", "info", "selftest", "jog")
+_MODULES = ("scan", "info", "selftest", "jog", "monitor")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
