@@ -6,11 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from edge.bridge.identity import BAUD, Board, identity_of, talking_to
 from firmware_bridge.controller import BridgeError
 from firmware_bridge.port_holders import holders
-from firmware_bridge.usb_ports import plugged_in
+from firmware_bridge.usb_ports import PREFIX, device_of, plugged_in
 
 ASK_S = 1.0
 
@@ -71,15 +72,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def scan(ports: Sequence[str], ask: bool, baud: int) -> list[Seen]:
-    """ports: empty for all with a USB identity."""
+    """ports: empty for all with a USB identity. Raises BridgeError for a port that is not there."""
     usb = {port.device: port for port in plugged_in()}
     found = []
-    for port in ports or usb:
+    for name in ports or usb:
+        port = device_of(name) if name.startswith(PREFIX) else name
+        if "://" not in port and not Path(port).exists():
+            raise BridgeError(f"there is no serial port {port}: name one that 'latentloop bridge scan' lists, or plug it in")
         known = usb.get(port)
         users = tuple(holders(port))
         answers, answer = _ask(Board(port, baud), users) if ask else (None, "")
-        name, description = (known.name, known.description) if known else ("", "")
-        found.append(Seen(port, name, description, users, answers, answer))
+        identity, description = (known.name, known.description) if known else ("", "")
+        found.append(Seen(port, identity, description, users, answers, answer))
     return found
 
 

@@ -49,6 +49,14 @@ def test_scan_says_that_nobody_answers(
     assert seen["answers"] is False and "no answer from" in seen["answer"]
 
 
+@pytest.mark.parametrize(
+    ("port", "says"), [("/dev/there-is-none", "there is no"), ("usb:ffff:ffff", "no serial port usb:ffff:ffff")]
+)
+def test_scan_of_a_port_that_is_not_there(command: Command, port: str, says: str) -> None:
+    with pytest.raises(BridgeError, match=says):
+        command("scan", port)
+
+
 def test_info_of_a_rover(firmware: HostFirmware, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("info", firmware.port, "--json") == 0
     found = json.loads(capsys.readouterr().out)
