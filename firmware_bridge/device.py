@@ -66,8 +66,11 @@ class Device:
         self._noted: int | None = None
 
     @classmethod
-    def begin(cls, link: Link, where: str, axes: tuple[str, ...], period_ms: int, deadline_ns: int) -> Device:
-        """Shake hands and subscribe; returns when the first STATE is in. Raises BridgeError and LinkLost."""
+    def begin(cls, link: Link, where: str, axes: tuple[str, ...] | None, period_ms: int, deadline_ns: int) -> Device:
+        """Shake hands and subscribe; returns when the first STATE is in. axes: None takes whatever it has.
+
+        Raises BridgeError and LinkLost.
+        """
         device = cls(link, shake_hands(link, where, axes, deadline_ns), where)
         device.request(Subscribe(StateReport.TYPE, period_ms))
         device.request(Subscribe(Stats.TYPE, 1000))

@@ -24,7 +24,8 @@ TIME_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a handshake established. axes: in the device's order. limits_crc: computed from what the device told."""
+    """What a handshake established. axes: in the device's order. limits_crc: computed from what the device told. uid: serial
+    number of the board, as it is."""
 
     id: int
     boot_id: int
@@ -32,12 +33,14 @@ class Session:
     lease_cap_us: int
     limits_crc: int
     axes: tuple[Axis, ...]
+    uid: bytes
     clock: ClockSync = field(repr=False)
     round_trip: RoundTrip = field(repr=False)
 
 
-def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline_ns: int) -> Session:
-    """Begin a session. Blocks until the deadline at most. Raises BridgeError and LinkLost."""
+def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...] | None, deadline_ns: int) -> Session:
+    """Begin a session. expected_axes: None takes whatever it has. Blocks until the deadline at most. Raises BridgeError and
+    LinkLost."""
     hello = Hello(messages.MAGIC, messages.VERSION, messages.VERSION, secrets.randbits(32))
     answer, _ = _ask(link, lambda: hello, 0, HelloAck, lambda a: a.nonce == hello.nonce, where, deadline_ns)
     if answer.schema_id != messages.SCHEMA_ID:
@@ -47,7 +50,7 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline
         )
     axes = tuple(_ask_axis(link, answer.session, i, where, deadline_ns) for i in range(answer.axes))
     names = tuple(text(axis.name) for axis in axes)
-    if names != expected_axes:
+    if expected_axes is not None and names != expected_axes:
         raise BridgeError(
             f"the firmware on {where} drives other axes ({', '.join(names) or 'none'}) than are wanted "
             f"({', '.join(expected_axes)}): flash the firmware for this robot, or name its port or its bundle"
@@ -64,6 +67,7 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline
         lease_cap_us=answer.lease_cap_us,
         limits_crc=messages.limits_crc(answer.lease_cap_us, list(axes)),
         axes=axes,
+        uid=answer.uid,
         clock=clock,
         round_trip=round_trip,
     )

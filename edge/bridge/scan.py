@@ -1,0 +1,98 @@
+"""``bridge scan``: the serial ports with a device on them, who has them open, and what answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge.bridge.identity import BAUD, Board, identity_of, talking_to
+from firmware_bridge.controller import BridgeError
+from firmware_bridge.port_holders import holders
+from firmware_bridge.usb_ports import PREFIX, device_of, plugged_in
+
+ASK_S = 1.0
+
+_EXAMPLES = """examples:
+  latentloop bridge scan
+  latentloop bridge scan --ask                    begins a session with latentloop's firmware, where there is one
+  latentloop bridge scan --ask /dev/ttyTHS1       a port without a USB identity
+  latentloop bridge scan --json
+
+Without --ask no port is opened. With it, a port that another program has open is left alone, and so are the motors: nothing but
+the question who is there is sent. A controller of another make gets that question too, and ignores it or counts an error.
+exit codes: 0 looked, 2 bad input
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """name: finds this port again. holders: programs that have it open. answer: firmware and axes, or why there are none;
+    empty if nobody asked."""
+
+    port: str
+    name: str
+    description: str
+    holders: tuple[str, ...]
+    answers: bool | None
+    answer: str
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bridge scan``."""
+    parser = subparsers.add_parser(
+        "scan",
+        help="list serial ports, who has them open and what answers",
+        description="List the serial ports with a USB device on them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("ports", nargs="*", metavar="PORT", help="look at these ports (default: those with a USB identity)")
+    parser.add_argument("--ask", action="store_true", help="open free ports and ask for latentloop's firmware")
+    parser.add_argument("--baud", type=int, default=BAUD, help=f"speed to ask with (default: {BAUD})")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    seen = scan(args.ports, args.ask, args.baud)
+    if args.json:
+        print(json.dumps([asdict(each) for each in seen], indent=2))
+        return 0
+    for each in seen:
+        held = f"  in use by {', '.join(each.holders)}" if each.holders else ""
+        print(f"{each.port}  {each.name}  {each.description}{held}".rstrip())
+        if each.answer:
+            print(f"    {each.answer}")
+    if not seen:
+        print("no serial port with a USB device on it: plug one in, or name a port, such as /dev/ttyTHS1")
+    return 0
+
+
+def scan(ports: Sequence[str], ask: bool, baud: int) -> list[Seen]:
+    """ports: empty for all with a USB identity. Raises BridgeError for a port that is not there."""
+    usb = {port.device: port for port in plugged_in()}
+    found = []
+    for name in ports or usb:
+        port = device_of(name) if name.startswith(PREFIX) else name
+        if "://" not in port and not Path(port).exists():
+            raise BridgeError(f"there is no serial port {port}: name one that 'latentloop bridge scan' lists, or plug it in")
+        known = usb.get(port)
+        users = tuple(holders(port))
+        answers, answer = _ask(Board(port, baud), users) if ask else (None, "")
+        identity, description = (known.name, known.description) if known else ("", "")
+        found.append(Seen(port, identity, description, users, answers, answer))
+    return found
+
+
+def _ask(board: Board, users: tuple[str, ...]) -> tuple[bool | None, str]:
+    if users:
+        return None, "not asked, because it is in use"
+    try:
+        with talking_to(board, timeout_s=ASK_S) as device:
+            who = identity_of(device)
+    except BridgeError as error:
+        return False, str(error)
+    return True, f"{who.firmware}, axes {', '.join(who.axes)}, board {who.uid}"
