@@ -1,4 +1,4 @@
-"""How large the C core is on a Cortex-M0: ``python -m firmware_bridge.size`` builds it with clang and prints a table."""
+"""How large the C core is on a Cortex-M0 and an AVR: ``python -m firmware_bridge.size`` builds it and prints a table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,28 @@ from firmware_bridge.board import BOARDS, Board
 from firmware_bridge.generate import board_header
 from firmware_bridge.host_firmware import CORE_SOURCES, FIRMWARE
 
-TARGET = ("--target=thumbv6m-none-eabi", "-mcpu=cortex-m0", "-Os", "-ffreestanding", "-std=c99", "-fno-unwind-tables")
 COMPILERS = ("clang-14", "clang")
+AVR_COMPILER = "avr-gcc"
+FLAGS = ("-Os", "-ffreestanding", "-fno-common", "-std=c99", "-Wall", "-Wextra", "-Werror")
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """flags: for its compiler. constants_in_ram: an AVR reads ordinary constants from RAM only."""
+
+    name: str
+    flags: tuple[str, ...]
+    constants_in_ram: bool = False
+
+
+CORTEX_M0 = Processor("Cortex-M0", ("--target=thumbv6m-none-eabi", "-mcpu=cortex-m0", "-fno-unwind-tables"))
+AVRS = tuple(Processor(name, (f"-mmcu={name}",), constants_in_ram=True) for name in ("atmega328p", "atmega2560"))
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Bytes. flash: code and constants of all files, without the compiler's own library. ram: of one fb_core."""
+    """Bytes. flash: code and constants of all files, without the compiler's own library. ram: of one fb_core, and of the
+    constants where the processor needs them there; the stack comes on top."""
 
     flash: int
     ram: int
@@ -30,8 +45,8 @@ def compiler() -> str | None:
     return next((path for name in COMPILERS if (path := shutil.which(name))), None)
 
 
-def measure(board: Board, with_compiler: str) -> Size:
-    """Build the core for a board. Raises subprocess.CalledProcessError if it does not compile."""
+def measure(board: Board, with_compiler: str, processor: Processor = CORTEX_M0) -> Size:
+    """Build the core for a board, warnings being errors. Raises subprocess.CalledProcessError if it does not compile."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         (here / "board.h").write_text(board_header(board))
@@ -39,12 +54,15 @@ def measure(board: Board, with_compiler: str) -> Size:
         sections: dict[str, int] = {}
         for source in (*(FIRMWARE / name for name in CORE_SOURCES), here / "ram.c"):
             built = here / "out.o"
-            command = [with_compiler, *TARGET, "-I", str(FIRMWARE), "-I", folder, "-c", str(source), "-o", str(built)]
+            command = [with_compiler, *processor.flags, *FLAGS, "-I", str(FIRMWARE), "-I", folder]
+            command += ["-c", str(source), "-o", str(built)]
             subprocess.run(command, check=True, capture_output=True)
             for name, size in _allocated(built.read_bytes()):
                 sections[name] = sections.get(name, 0) + size
-    ram = sections.pop(".bss", 0) + sections.pop(".data", 0)
     sections.pop(".ARM.exidx", None)  # for C++ exceptions; linker scripts of firmware leave it out
+    ram = sections.pop(".bss", 0) + sections.pop(".data", 0)
+    if processor.constants_in_ram:
+        ram += sum(size for name, size in sections.items() if name.startswith(".rodata"))
     return Size(sum(sections.values()), ram)
 
 
@@ -62,15 +80,18 @@ def _allocated(elf: bytes) -> list[tuple[str, int]]:
 
 
 def table() -> str:
-    """The sizes of all boards, each with and without a trajectory buffer, as Markdown."""
-    clang = compiler()
+    """The sizes of all boards, each with and without a trajectory buffer, as Markdown; AVR where there is a compiler."""
+    clang, avr = compiler(), shutil.which(AVR_COMPILER)
     if clang is None:
         raise SystemExit("there is no clang on this machine: install clang-14")
-    lines = ["| board | axes | points of a trajectory | flash | RAM |", "|---|---|---|---|---|"]
-    for name, board in BOARDS.items():
-        for points in sorted({0, board.trajectory_points}):
-            size = measure(replace(board, trajectory_points=points), clang)
-            lines.append(f"| {name} | {len(board.parts)} | {points} | {size.flash} B | {size.ram} B |")
+    built = [(CORTEX_M0, clang)] + [(processor, avr) for processor in AVRS if avr is not None]
+    lines = ["| processor | board | axes | points of a trajectory | flash | RAM |", "|---|---|---|---|---|---|"]
+    for processor, with_compiler in built:
+        for name, board in BOARDS.items():
+            for points in sorted({0, board.trajectory_points}):
+                size = measure(replace(board, trajectory_points=points), with_compiler, processor)
+                row = (processor.name, name, len(board.parts), points, f"{size.flash} B", f"{size.ram} B")
+                lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
+import shutil
 
 from firmware_bridge.board import ROVER
-from firmware_bridge.size import compiler, measure
+from firmware_bridge.size import AVR_COMPILER, AVRS, compiler, measure
+from tests.conftest import unmet
 
 
 def test_the_core_fits_a_cortex_m0() -> None:
     clang = compiler()
     if clang is None:
-        if os.environ.get("LATENTLOOP_REQUIRE_DATA") == "1":
-            pytest.fail("clang-14 is missing: apt-get install clang-14")
-        pytest.skip("no clang on this machine: apt-get install clang-14")
+        unmet("there is no clang on this machine: apt-get install clang-14")
     size = measure(ROVER, clang)
     assert 4096 < size.flash <= 8192
     assert 512 < size.ram <= 1024
+
+
+def test_the_core_leaves_an_avr_some_memory() -> None:
+    avr = shutil.which(AVR_COMPILER)
+    if avr is None:
+        unmet("avr-gcc is missing: apt-get install gcc-avr avr-libc")
+    size = measure(ROVER, avr, AVRS[0])  # 32768 bytes of flash, 2048 of RAM
+    assert 8192 < size.flash <= 20_000
+    assert 1024 < size.ram <= 1600

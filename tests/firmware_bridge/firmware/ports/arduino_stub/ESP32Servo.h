@@ -1,0 +1,2 @@
+/* The interface of the library ESP32Servo. */
+#include "Servo.h"
