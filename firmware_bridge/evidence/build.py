@@ -23,6 +23,12 @@ MIXED = Board(
     trajectory_points=6,
 )
 """Both kinds of axis and a small trajectory buffer, which is soon full."""
+DRIVERS = {
+    "corrupted": ("corrupted.c",),
+    "sequences": ("sequences.c", "sequence.c"),
+    "fuzz": ("fuzz.c", "sequence.c"),
+}
+"""Their sources, which lie beside this file."""
 BOARDS = {"rover": ROVER, "arm": ARM, "mixed": MIXED}
 
 
@@ -43,7 +49,7 @@ def build(
     if found is None:
         raise BridgeError(f"there is no C compiler ({compiler}) on this machine: install one")
     (folder / "board.h").write_text(board_header(board))
-    sources = [str(HERE / f"{driver}.c"), *(str(firmware / name) for name in CORE_SOURCES)]
+    sources = [*(str(HERE / name) for name in DRIVERS[driver]), *(str(firmware / name) for name in CORE_SOURCES)]
     program = folder / driver
     includes = ("-I", str(folder), "-I", str(firmware), "-I", str(HERE))
     command = [found, "-std=c99", "-g", *options, *includes, *sources, "-o", str(program)]
