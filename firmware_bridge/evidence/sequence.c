@@ -373,8 +373,10 @@ static void say_anything(trial *t)
 {
     fb_frame frame = in_session(t);
     uint8_t type = draw(t), length = draw(t) % 24;
-    for (uint8_t k = 0; k < length; k++) frame.payload[k] = draw(t) % 32;
     if (type % 4 != 0) type = FB_TYPE_PARAM_GET + type % 32;
+    const fb_handler *known = fb_find_handler(type);
+    if (known != NULL && known->length != FB_ANY_LENGTH && draw(t) < 200) length = known->length;
+    for (uint8_t k = 0; k < length; k++) frame.payload[k] = draw(t) < 128 ? 0 : draw(t) % 32;
     say(t, &frame, type, length);
 }
 
