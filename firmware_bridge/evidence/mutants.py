@@ -111,6 +111,10 @@ def main() -> int:
     total = len(chosen)
     if not given.all:
         chosen = random.Random(given.seed).sample(chosen, min(given.sample, total))
+    first = (FIRMWARE / "core.c").read_text().splitlines()[0]
+    if fate(Mutant("core.c", 1, first, first)) != "survived":
+        sys.stderr.write("the tests fail without any change: make them pass before asking what a mutant does to them\n")
+        return 2
     counts = dict.fromkeys(("killed", "survived", "invalid"), 0)
     with ThreadPoolExecutor(2) as pool:
         for mutant, end in zip(chosen, pool.map(fate, chosen), strict=True):
