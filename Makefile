@@ -4,6 +4,8 @@
 #   make lock   choose the pinned versions anew
 #   make api-check       look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
 #   make compile-check   parse and build every graph with tensorrt-rtx, which needs no GPU (230 MB)
+#   make fuzz    search for 20 s for bytes that break a safety property of the motor firmware (SECONDS=600: longer)
+#   make mutants change lines of the motor firmware and see whether a test fails (SAMPLE=60)
 #   make originals       hold our definitions of models against their publishers' packages (190 MB)
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test lint lock api-check compile-check originals check-aarch64 clean
+.PHONY: demo test lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
@@ -47,6 +49,14 @@ COMPILED = tests/export/test_compile.py tests/export/test_compile_sources.py tes
 compile-check: $(VENV)/.workstation
 	$(PIP) --editable '.[compile-check]'
 	$(UNSKIPPED) $(COMPILED)
+
+SECONDS := 20
+SAMPLE := 60
+fuzz: $(VENV)/.workstation
+	$(BIN)/python -m firmware_bridge.evidence.fuzz --seconds $(SECONDS)
+
+mutants: $(VENV)/.workstation
+	$(BIN)/python -m firmware_bridge.evidence.mutants --sample $(SAMPLE)
 
 # Packages that only these tests need. stable-worldmodel asks for simulators, of which its model uses none.
 originals: $(VENV)/.workstation

@@ -125,7 +125,7 @@ def test_weights_are_stored_as_integers_and_graphs_are_clean(exported):
         assert [(o.domain, o.version) for o in model.opset_import] == [("", 19)]
         floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
         kept = {tuple(t.dims) for t in floats if t.dims[0] >= 16}  # the first layer of the actions is smaller
-        assert kept == (set() if part == "encoder" else {(128, 128)}), part  # the layer "outward"
+        assert kept == {(512, 128) if part == "encoder" else (128, 128)}, part  # the layers of KEEP_FLOAT
         assert not {node.op_type for node in model.graph.node} & {"Gemm", "BatchNormalization", "Loop", "Identity"}
 
 
