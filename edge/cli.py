@@ -14,7 +14,7 @@ from firmware_bridge.controller import BridgeError
 Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
 GROUP = "latentloop.commands"
-ORDER = ("demo", "run", "watch", "calibrate", "export", "engines", "bench", "memory", "doctor", "world")
+ORDER = ("demo", "run", "watch", "calibrate", "export", "engines", "bridge", "bench", "memory", "doctor", "world")
 
 _EXAMPLES = """start here:
   latentloop demo                    a simulated rover driven by its world model, with the status page
