@@ -10,6 +10,7 @@ import edge
 from edge.errors import UserError
 
 PAGE = Path(edge.__file__).parents[1] / "docs" / "flashing.md"
+"""Of a source tree; an installed wheel has a copy beside this file."""
 BOARDS = ("rp2040", "esp32", "stm32", "avr")
 
 _EXAMPLES = """examples:
@@ -35,7 +36,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     try:
-        page = PAGE.read_text(encoding="utf-8")
+        page = (PAGE if PAGE.exists() else Path(__file__).with_name("flashing.md")).read_text(encoding="utf-8")
     except OSError:
         raise UserError("docs/flashing.md is not part of this installation: read it in the sources of latentloop") from None
     print(page.strip() if args.board is None else sections(page, args.board))
