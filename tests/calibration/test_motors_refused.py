@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edge.demo import World
-from firmware_bridge.board import Board
+from firmware_bridge.board import AxisLimits, Board, BoardAxis
+from firmware_bridge.messages import Mode
 from tests.calibration.test_motors_command import HANGS_S, ROBOT, command, driven, run
 from tests.edge.until import until
 from tests.firmware_bridge.test_connect_errors import Answer, device, firmware
@@ -36,7 +37,7 @@ def world(tmp_path: Path, robot: Path) -> Iterator[World]:
 
 
 def board(*axes: str) -> Board:
-    return Board(axes=axes, max_speed=(20_000,) * len(axes), max_acceleration=(400_000,) * len(axes))
+    return Board(tuple(BoardAxis(name, Mode.VELOCITY, AxisLimits(20_000, 400_000)) for name in axes))
 
 
 def unchanged(robot: Path) -> bool:
