@@ -85,9 +85,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("calibrate motors wants a robot file or --demo, one of the two: see --help")
     if args.demo and args.port is not None:
         raise UserError("--demo brings its own motors: leave --port out, or give a robot file")
-    logging.getLogger("firmware_bridge").setLevel(logging.ERROR)  # what it would warn of ends the calibration, in one sentence
-    if not args.demo:
-        return _calibrate(args.robot, args)
+    log = logging.getLogger("firmware_bridge")
+    level = log.level
+    log.setLevel(logging.ERROR)  # what it would warn of ends the calibration, in one sentence
+    try:
+        return _calibrate(args.robot, args) if not args.demo else _demonstrate(args)
+    finally:
+        log.setLevel(level)
+
+
+def _demonstrate(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="latentloop-motors-") as name, World(Path(name), wheels=WORN):
         robot = Path(name) / "robot.toml"
         robot.write_text(_DEMO_ROBOT)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from edge.bridge import proof
 from edge.bridge.by_hand import STILL, ByHand
 from edge.bridge.consent import WORD, permit
-from edge.bridge.identity import board_of, identity_of, talking_to
+from edge.bridge.identity import Board, board_of, identity_of, talking_to
 from edge.bridge.proof import Check
 from edge.errors import UserError
 from firmware_bridge.device import Device
@@ -58,7 +58,16 @@ def run(args: argparse.Namespace) -> int:
     board = board_of(args.spec)
     if board is None:
         raise UserError(f"{args.spec} has no latentloop firmware, and only that can be tested: name the port of such a board")
-    logging.getLogger("firmware_bridge").setLevel(logging.ERROR)  # it would warn of every stop that is asked for here
+    log = logging.getLogger("firmware_bridge")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it would warn of every stop that is asked for here
+    try:
+        return _prove(board, args)
+    finally:
+        log.setLevel(level)
+
+
+def _prove(board: Board, args: argparse.Namespace) -> int:
     with talking_to(board) as device:
         who = identity_of(device)
         _check_wheels(device)
