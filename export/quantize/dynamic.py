@@ -15,6 +15,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from calibration.activations import ScaleTable
 from edge.bundle import Part
+from export.external_weights import whole
 from export.onnx_cleaning import strip_notes
 from export.quantize.linears import find_linears
 from export.quantize.pipeline import Quantized
@@ -29,15 +30,14 @@ def quantize_dynamically(
     found: dict[Part, Quantized] = {}
     for part, graph in graphs.items():
         chosen = tuple(linear for linear in find_linears(graph) if not linear.layer.endswith(tuple(keep_float)))
-        model = write_dynamic(graph, [linear.node for linear in chosen]) if chosen else graph
+        model = write_dynamic(graph, [linear.node for linear in chosen]) if chosen else whole(graph)
         found[part] = Quantized(model.SerializeToString(), NO_TABLE, graph, chosen, {})
     return found
 
 
 def write_dynamic(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
     """A copy with the MatMuls of these names quantized: weights int8 per output channel, activations uint8 per call."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = whole(model)
     add_pre_process_metadata(copy)  # says that no optimiser has to run first: the graph is clean as it is
     with tempfile.TemporaryDirectory(prefix="latentloop-") as folder:
         written = Path(folder) / "dynamic.onnx"
