@@ -2,7 +2,9 @@
 #   make demo   the demo, with the packages of the device only
 #   make test   ruff, mypy and all tests
 #   make lock   choose the pinned versions anew
-#   make api-check   look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
+#   make api-check       look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
+#   make compile-check   parse and build every graph with tensorrt-rtx, which needs no GPU (230 MB)
+#   make originals       hold our definitions of models against their publishers' packages (190 MB)
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test lint lock api-check check-aarch64 clean
+.PHONY: demo test lint lock api-check compile-check originals check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
@@ -25,6 +27,9 @@ lint: $(VENV)/.workstation
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+# What these targets install is for these tests, so that one which is skipped is one that failed.
+UNSKIPPED = LATENTLOOP_NO_SKIPS=1 $(BIN)/python -m pytest -rs
+
 # Python bindings only, without the gigabytes of libraries behind them; tests/edge/engines/tensorrt/test_api.py has stubs.
 API := $(VENV)/tensorrt-api
 API_OF = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(API)
@@ -35,7 +40,19 @@ api-check: $(VENV)/.workstation
 	$(API_OF)/11.4.0.106 tensorrt-cu13-bindings==11.4.0.106
 	$(API_OF)/cuda-12.9 'cuda-bindings==12.9.*' cuda-pathfinder
 	$(API_OF)/cuda-13.2 'cuda-bindings==13.2.*' cuda-pathfinder
-	$(BIN)/python -m pytest tests/edge/engines/tensorrt/test_api.py
+	$(UNSKIPPED) tests/edge/engines/tensorrt/test_api.py
+
+COMPILED = tests/export/test_compile.py tests/export/test_compile_sources.py tests/export/sources/test_vjepa.py::test_graphs_compile \
+    tests/edge/engines/tensorrt/test_builder.py tests/edge/engines/tensorrt/test_making.py
+compile-check: $(VENV)/.workstation
+	$(PIP) --editable '.[compile-check]'
+	$(UNSKIPPED) $(COMPILED)
+
+# Packages that only these tests need. stable-worldmodel asks for simulators, of which its model uses none.
+originals: $(VENV)/.workstation
+	$(PIP) 'transformers>=5.24,<5.25' 'einops>=0.8,<0.9'
+	$(PIP) --no-deps stable-worldmodel==0.1.1
+	$(UNSKIPPED) tests/export/sources -k computes_the_same
 
 # The versions of the lock file must exist as wheels for JetPack 6 (Python 3.10, glibc 2.35) and 7 (3.12, glibc 2.39).
 check-aarch64: $(VENV)/.uv

@@ -22,13 +22,15 @@ SMALLEST_FP16, LARGEST_FP16 = 2.0**-14, 65504.0
 """The range in which FP16 has all its bits."""
 
 
-class ActivationRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor. low, high: the extremes seen. clip: the magnitude that 127 stands for. values: how many were seen."""
+class ActivationRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One tensor. low, high: the extremes seen. clip: the magnitude that 127 stands for. values: how many were seen. centre: what
+    is subtracted before rounding, a whole number of steps."""
 
     low: float
     high: float
     clip: float
     values: int
+    centre: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -66,6 +68,8 @@ class ScaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, tensor in table.tensors.items():
             if not (np.isfinite(tensor.clip) and tensor.clip > 0):
                 raise CalibrationError(f"scale table {path} has clip {tensor.clip} for {name!r}: it must be above 0")
+            if not np.isfinite(tensor.centre):
+                raise CalibrationError(f"scale table {path} has centre {tensor.centre} for {name!r}: it must be a finite number")
         return table
 
 
@@ -145,8 +149,8 @@ def measure_rounding(
     for done, seen in enumerate(_watch(model, weights, list(table.tensors), batches), start=1):
         for name, values in seen.items():
             rows = values.reshape(-1, values.shape[-1])
-            scale = np.float32(table.tensors[name].scale)
-            rounded = np.clip(np.rint(rows / scale), -LEVELS - 1, LEVELS) * scale
+            scale, centre = np.float32(table.tensors[name].scale), np.float32(table.tensors[name].centre)
+            rounded = np.clip(np.rint((rows - centre) / scale), -LEVELS - 1, LEVELS) * scale + centre
             both = np.stack([rows.sum(axis=0, dtype=np.float64), rounded.sum(axis=0, dtype=np.float64)])
             sums[name] = sums.get(name, 0.0) + both
             counts[name] = counts.get(name, 0) + len(rows)

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,11 @@ from edge.cameras.opening import open_camera
 from edge.cameras.source import Source, parse_source
 from edge.clock import MonotonicClock
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics, taken_out
 from edge.learn_normal import NormalLearner
 from edge.normal import Normal, NormalError, default_folder
 from edge.perception import Perception
-from edge.watch import describe
+from edge.watch import add_intrinsics, describe
 
 LIVE_MINUTES = 10.0
 WAIT_S = 0.1
@@ -50,6 +52,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("source", metavar="SOURCE", help="device, video file, folder of pictures or address")
     parser.add_argument("--bundle", default="camera", help="model: a name or a folder (default: %(default)s)")
+    add_intrinsics(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=_positive, help=f"of footage (default: {LIVE_MINUTES:g} live, all of a recording)")
     length.add_argument("--share", type=_share, help="of a recording, from its beginning")
@@ -66,12 +69,14 @@ def run(args: argparse.Namespace) -> int:
     if bundle.manifest.kind != "camera":
         raise UserError(f"bundle {bundle.manifest.name!r} is for a robot: alarms of a fixed camera need a camera bundle")
     limit_s = _limit_s(source, args.minutes, args.share)
-    out = args.out or default_folder(source.label)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
+    lens = taken_out(intrinsics)
+    out = args.out or default_folder(source.label, lens)
     clock = MonotonicClock()
     shape = bundle.manifest.latent
     learner = NormalLearner(shape.tokens, shape.dim, shape.grid, bundle.predicts)
     with contextlib.ExitStack() as stack:
-        perception = Perception(bundle, clock)
+        perception = Perception(bundle, clock, intrinsics=intrinsics)
         stack.callback(perception.close)
         camera = open_camera(args.source, clock=clock, speed="real" if source.live else "max")
         stack.callback(camera.close)
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     normal = learner.learn(
         bundle_sha256=bundle.sha256, made_from=source.label, wall_s=time.time(), progress=_progress("learned")
     )
-    normal.save(out)
+    replace(normal, lens=lens).save(out)
     _report(normal, out, faulty, as_json=args.json)
     return 0
 

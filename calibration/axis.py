@@ -148,11 +148,11 @@ class AxisUnderTest:
         fastest = 0.0
         for command in np.linspace(min(1.1 * onset + 0.03 * self.top, 0.6 * self.top), self.top, LEVELS).tolist():
             self._say(f"speed {_way(sign)} at a command of {command:.1f} rad/s, up to {self.top:.1f}")
-            speed = self._speed(sign * command, settle, counts)
+            speed = self._speed(sign * command, settle, settle, counts)
             if len(speeds) >= 2:
                 least = BENDS * float(np.polyval(np.polyfit(commands, speeds, 1), command))
                 if speed < least:  # a reading that came late looks the same, but not every time
-                    speed = float(np.median([speed, *(self._speed(sign * command, 0.0, counts) for _ in range(2))]))
+                    speed = float(np.median([speed, *(self._speed(sign * command, 0.0, settle, counts) for _ in range(2))]))
                 saturated = speed < least
             fastest = max(fastest, speed)
             if saturated:
@@ -162,11 +162,11 @@ class AxisUnderTest:
         self.mover.rest()
         return Climb(tuple(commands), tuple(speeds), fastest, saturated)
 
-    def _speed(self, command: float, settle: float, counts: int) -> float:
-        """The steady speed at a command, without sign, rad/s."""
+    def _speed(self, command: float, wait: float, settle: float, counts: int) -> float:
+        """The steady speed at a command, without sign, rad/s. wait: before it is read, s. settle: the same from rest."""
         readings = []
-        for wait in (settle, *(0.0,) * (READINGS - 1)):
-            record = self._turning(self.mover.hold(self.axis, command, wait + MEASURED_S), counts)
+        for first_s in (wait, *(0.0,) * (READINGS - 1)):
+            record = self._turning(self.mover.hold(self.axis, command, first_s + MEASURED_S, settle), counts)
             speed, late_s = speed_of(record, self.axis, float(record.seen_s[-1]) - MEASURED_S)
             readings.append((late_s, abs(speed)))
             if late_s <= LATE_S:

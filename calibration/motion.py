@@ -22,14 +22,16 @@ COMMAND_EVERY_TURNS = 2
 """100 commands a second; with the leases that is below what the protocol allows."""
 HELD_UP_NS = 60_000_000
 """A pause this long, of this program or of the device's reports, spoils a movement."""
-TRIES = 4
+TRIES = 8
 OTHER_RAD = 0.05
 """Another axis that turns so far while this one is moved is no vibration."""
+HANDED_OVER_NS = 15_000_000
+"""The times of a movement count from its first command: one that took longer to hand over spoils it too."""
 COMES_BACK_NS = 1_500_000_000
-"""A device that was lost for longer stays lost."""
-REST_S, REST_PATIENCE_S = 0.15, 5.0
+"""A device that was lost for longer, by turns of this program and not by the clock alone, stays lost."""
+REST_S, REST_LOOKS = 0.15, 33
 REST_RAD = 0.002
-"""An axis rests when it turns no further within REST_S; coasting wheels get REST_PATIENCE_S to stop."""
+"""An axis rests when it turns no further within REST_S; coasting wheels are looked at so often, for 5 s at least."""
 _HELD_UP = frozenset({"lease_expired", "command_expired", "disengaged", "new_session"})
 
 
@@ -82,14 +84,21 @@ class Mover:
     def armed(self) -> Iterator[None]:
         """The motors may move inside; however it is left, they are disarmed. Only after an explicit act of a person."""
         try:
-            self._arm()
+            self._again(lambda: _EMPTY, ready=False)
             yield
         finally:
             self._motors.disarm()
 
-    def hold(self, axis: int, command: float, seconds: float) -> Record:
-        """One constant command, rad/s. The axis goes on turning afterwards, until the lease ends: move or rest."""
-        return self._again(lambda: self._move(axis, lambda t: command if t < seconds else None))
+    def hold(self, axis: int, command: float, seconds: float, run_up_s: float = 0.0) -> Record:
+        """One constant command, rad/s. The axis goes on turning afterwards, until the lease ends: move or rest.
+
+        run_up_s: so much longer where it has to be repeated, because it then begins from rest.
+        """
+
+        def move(seconds: float) -> Record:
+            return self._move(axis, lambda t: command if t < seconds else None)
+
+        return self._again(lambda: move(seconds), lambda: move(seconds + run_up_s))
 
     def ramp(self, axis: int, start: float, rate: float, end: float, moved_rad: float) -> Record:
         """A command that grows from start by rate (rad/s^2) to end, or until the axis has moved; then rest."""
@@ -123,17 +132,28 @@ class Mover:
 
     # -- one movement ------------------------------------------------------------------------------------------------
 
-    def _again(self, move: Callable[[], Record]) -> Record:
+    def _again(
+        self, move: Callable[[], Record], repeat: Callable[[], Record] | None = None, ready: bool = True
+    ) -> Record:
+        """A movement, repeated from rest while something holds it up, TRIES times in all. repeat: where that is another one.
+        ready: armed already. Raises Doubt, or the last BridgeError."""
+        refused: BridgeError | None = None
         why = ""
         for _ in range(TRIES):
             try:
-                if why:
+                if not ready:
                     self._motors.disarm()
                     self._arm()
+                    self._rest()  # whatever still coasts would look like an answer to the next command
                 return move()
-            except (_HeldUp, BridgeError) as error:
-                self.held_up += 1
-                why = str(error)
+            except _HeldUp as error:
+                refused, why = None, str(error)
+            except BridgeError as error:
+                refused = error
+            self.held_up += 1
+            ready, move = False, repeat or move
+        if refused is not None:
+            raise refused
         raise Doubt(f"the calibration was held up {TRIES} times in a row ({why}): end other programs on this machine")
 
     def _move(self, axis: int | None, program: Callable[[float], float | None], moved_rad: float = np.inf) -> Record:
@@ -166,6 +186,8 @@ class Mover:
                 if axis is not None:
                     targets[axis] = command = max(-self._top[axis], min(self._top[axis], command))
                 self._motors.send(targets, now + self._lease_ns)
+                if not sent and (late_ns := clock.now_ns() - began) > HANDED_OVER_NS:
+                    raise _HeldUp(f"this program took {late_ns / 1e6:.0f} ms to hand over a command")
                 sent.append((now, command))
             turn += 1
             clock.sleep_until_ns(now + TURN_NS)
@@ -179,19 +201,18 @@ class Mover:
         )
 
     def _rest(self) -> None:
-        ends_ns = self._clock.now_ns() + int(REST_PATIENCE_S * NS_PER_S)
-        while True:
+        turned = np.zeros(len(self._top))
+        for _ in range(REST_LOOKS):
             angle = self._move(None, lambda t: 0.0 if t < REST_S else None).angle
             part = max(1, len(angle) // 3)
             turned = np.abs(angle[-part:].mean(axis=0) - angle[:part].mean(axis=0))
             if (turned < REST_RAD).all():
                 return
-            if self._clock.now_ns() > ends_ns:
-                name = self._motors.axes[int(np.argmax(turned))]
-                raise Doubt(
-                    f"{name} does not come to rest at command zero: check that nothing else turns it, the connections of "
-                    "its encoder, and the zero of its driver"
-                )
+        name = self._motors.axes[int(np.argmax(turned))]
+        raise Doubt(
+            f"{name} does not come to rest at command zero: check that nothing else turns it, the connections of its encoder, "
+            "and the zero of its driver"
+        )
 
     # -- doubt -------------------------------------------------------------------------------------------------------
 
@@ -224,15 +245,18 @@ class Mover:
 
     def _arm(self) -> None:
         """Wait for the end of an earlier stop, and arm. Raises Doubt when the device does not come back."""
-        began_ns = self._clock.now_ns()
+        began_ns = turn_ns = self._clock.now_ns()
+        waited_ns = 0
         while True:
             now = self._clock.now_ns()
+            waited_ns += min(now - turn_ns, HELD_UP_NS)  # a pause of this program is no absence of the device
+            turn_ns = now
             telemetry = self._motors.telemetry()
             if telemetry.state in (FirmwareState.FAULT, FirmwareState.ESTOP):
                 self._check(telemetry, now)
             if telemetry.measured_ns >= began_ns and telemetry.state in (FirmwareState.LINKED, FirmwareState.SAFE):
                 break
-            if now - began_ns > COMES_BACK_NS:
+            if waited_ns > COMES_BACK_NS:
                 raise Doubt(
                     f"the firmware cannot be armed, it is {telemetry.state.value}: check cable and power, and start again; "
                     "whatever happens here, it stops the motors by itself"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("calibrate motors wants a robot file or --demo, one of the two: see --help")
     if args.demo and args.port is not None:
         raise UserError("--demo brings its own motors: leave --port out, or give a robot file")
+    logging.getLogger("firmware_bridge").setLevel(logging.ERROR)  # what it would warn of ends the calibration, in one sentence
     if not args.demo:
         return _calibrate(args.robot, args)
     with tempfile.TemporaryDirectory(prefix="latentloop-motors-") as name, World(Path(name), wheels=WORN):
@@ -100,19 +102,20 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     actions = _actions(config, base, args.axis)
     person = Person(args.yes)
     progress = terminal_line()
-    with connected(config, args.port or beside(base, config.bridge.port), [a.name for a in actions]) as motors:
-        firmware = motors.telemetry().firmware
-        chosen = list(dict.fromkeys(args.axis or motors.axes))
-        person.permit(firmware, chosen)
-        now = datetime.now(timezone.utc)
-        measured = f"{now:%Y-%m-%d %H:%M} UTC, {firmware}, wheels off the ground"
-        try:
+    now = datetime.now(timezone.utc)
+    try:
+        with connected(config, args.port or beside(base, config.bridge.port), [a.name for a in actions]) as motors:
+            firmware = motors.telemetry().firmware
+            chosen = list(dict.fromkeys(args.axis or motors.axes))
+            person.permit(firmware, chosen)
             found = measure(motors, config, actions, chosen, None if args.yes else person.saw_forward, progress)
-        except KeyboardInterrupt:
-            progress("")
-            print("stopped: the motors are disarmed, nothing was written", file=sys.stderr)
-            raise
-    progress("")
+    except KeyboardInterrupt:
+        progress("")  # before anything else is said
+        print("stopped: the motors are disarmed, nothing was written", file=sys.stderr)
+        raise
+    finally:
+        progress("")
+    measured = f"{now:%Y-%m-%d %H:%M} UTC, {firmware}, wheels off the ground"
     kept = write_axes(robot, {each.name: entry(each, measured) for each in found}, f"{now:%Y%m%dT%H%M%S}")
     if args.json:
         axes = {each.name: as_json(each) for each in found}

@@ -125,6 +125,12 @@ class Intrinsics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return found
 
 
+def taken_out(intrinsics: Intrinsics | None) -> str:
+    """Names the lens that is taken out of a camera's pictures, empty for none: what was learned from straight pictures says
+    nothing about bent ones, or about those of another lens."""
+    return "" if intrinsics is None else intrinsics.lens.fingerprint
+
+
 @dataclass(frozen=True, slots=True)
 class Lens:
     """Where light falls in a picture of one size. matrix: float64 (3, 3), pixels. distortion: float64 (5,)."""

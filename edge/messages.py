@@ -175,6 +175,19 @@ class MemoryCounts:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineBuild:
+    """What the build of engines in the background is at; no part of a tick.
+
+    text: one clause for people, empty if there is nothing to tell. share: of the one plan that is being built, 0 to 1; None
+    where nothing is being counted. outcomes: what came of each plan of this run, one sentence each, newest last.
+    """
+
+    text: str
+    share: float | None = None
+    outcomes: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Tick:
     """Everything one turn of the loop saw, thought and did; observers read it, stages never do.

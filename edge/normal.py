@@ -48,7 +48,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_hour_below: float
 
 
-class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format_version: int
     bundle_sha256: str
     made_from: str
@@ -56,17 +56,19 @@ class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dim: int
     evidence: Evidence
     files: dict[str, str]
+    lens: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """made_from: the source, for people."""
+    """made_from: the source, for people. lens: the one that was taken out of the pictures (edge.intrinsics.taken_out)."""
 
     bundle_sha256: str
     made_from: str
     concepts: Concepts
     calibration: AlarmCalibration
     evidence: Evidence
+    lens: str = ""
 
     @property
     def rule(self) -> AlarmRule:
@@ -94,6 +96,7 @@ class Normal:
             self.concepts.dim,
             self.evidence,
             {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+            self.lens,
         )
         try:
             for name, data in (*contents.items(), (INDEX, msgspec.json.format(msgspec.json.encode(index), indent=1))):
@@ -104,14 +107,20 @@ class Normal:
             ) from None
 
     @classmethod
-    def load(cls, folder: Path, *, bundle_sha256: str, tokens: int, dim: int) -> Normal:
-        """Read a saved folder. tokens, dim: T and D of the bundle. Raises NormalError if it is missing, damaged or made
-        for another bundle."""
+    def load(cls, folder: Path, *, bundle_sha256: str, tokens: int, dim: int, lens: str = "") -> Normal:
+        """Read a saved folder. tokens, dim: T and D of the bundle. lens: the one that is taken out of the pictures. Raises
+        NormalError if it is missing, damaged or made for another bundle or lens."""
         index = _read_index(folder)
         if index.bundle_sha256 != bundle_sha256 or (index.tokens, index.dim) != (tokens, dim):
             raise NormalError(
                 f"the calibration {folder} was made for bundle {index.bundle_sha256[:12]} and this is "
                 f"{bundle_sha256[:12]}: {_AGAIN}"
+            )
+        if index.lens != lens:
+            were, are = (f"straightened by lens {each}" if each else "not straightened" for each in (index.lens, lens))
+            raise NormalError(
+                f"the calibration {folder} was made from pictures {were} and these are {are}: give the intrinsics as then, or "
+                f"{_AGAIN}"
             )
         contents = {}
         for name in (ALARMS, CONCEPTS):
@@ -130,7 +139,7 @@ class Normal:
         except (msgspec.DecodeError, ValueError, KeyError) as error:
             raise NormalError(f"the calibration {folder} does not fit this version ({error}): {_AGAIN}") from None
         concepts = Concepts.restored(snapshot, capacity=max(2, len(snapshot.latents)))
-        return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence)
+        return cls(bundle_sha256, index.made_from, concepts, calibration, index.evidence, index.lens)
 
 
 def alarm_rule(alarm_p: float, tokens: int, learned_s: float, predicts: bool = True) -> AlarmRule:
@@ -144,8 +153,10 @@ def alarm_rule(alarm_p: float, tokens: int, learned_s: float, predicts: bool = T
     return AlarmRule(alarm_p=alarm_p, clear_factor=1.0, off_s=OFF_S, on_s=0.0, min_frames=1, unfamiliar=enough)
 
 
-def default_folder(source: str) -> Path:
-    """Where what is normal in front of a source lies unless told otherwise: in the user's state folder."""
+def default_folder(source: str, lens: str = "") -> Path:
+    """Where what is normal in front of a source lies unless told otherwise: in the user's state folder, for each lens that
+    is taken out of its own."""
+    source = f"{source} straightened {lens}" if lens else source
     name = "-".join(re.findall(r"[A-Za-z0-9]+", source)[-3:]).lower()[:40]
     return state_folder() / "normal" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 

@@ -13,6 +13,7 @@ from edge.bundle import Bundle
 from edge.clock import NS_PER_S, Clock
 from edge.encoder import FrameEncoder
 from edge.engines import EngineInfo, EngineSettings, load_engine
+from edge.intrinsics import Intrinsics
 from edge.messages import Belief, Floats, Frame, Pixels
 from edge.scaling import Scaler
 
@@ -21,10 +22,17 @@ GAP_STEPS = 10
 
 
 class Perception:
-    """The encoder and the belief of a bundle without actions. One thread uses it. Raises EngineError where a call runs
-    a graph."""
+    """The encoder and the belief of a bundle without actions. One thread uses it. intrinsics: those of the camera, if its
+    lens is to be taken out of what the model sees. Raises EngineError where a call runs a graph, and IntrinsicsError at the
+    first picture that the intrinsics do not fit."""
 
-    def __init__(self, bundle: Bundle, clock: Clock, settings: EngineSettings = EngineSettings()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        bundle: Bundle,
+        clock: Clock,
+        settings: EngineSettings = EngineSettings(),  # noqa: B008
+        intrinsics: Intrinsics | None = None,
+    ) -> None:
         picture, timing = bundle.manifest.picture, bundle.manifest.time
         self._per_step = picture.per_step
         self._interval_ns = round(timing.step_s * NS_PER_S / picture.per_step)
@@ -32,8 +40,8 @@ class Perception:
         self._shown = 0
         self._clock = clock
         self._engine = load_engine(bundle, "encoder", settings)
-        self._encoder = FrameEncoder(self._engine, bundle, clock)
-        self._scaler = Scaler(self._encoder.size)
+        self._encoder = FrameEncoder(self._engine, bundle, clock, intrinsics)
+        self._scaler = Scaler(self._encoder.size, intrinsics)
         self._predictor = load_engine(bundle, "predictor", settings) if bundle.predicts else None
         self._filter = None if self._predictor is None else BeliefFilter(self._predictor, clock)
         grid = bundle.manifest.latent.grid or (1, 1)

@@ -24,14 +24,14 @@ from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
 from edge.engines.tensorrt.background import build_in_background
 from edge.goals import Errands, GoalSource, NoGoals, PictureGoals
-from edge.intrinsics import Intrinsics
+from edge.intrinsics import Intrinsics, taken_out
 from edge.loop import Loop, Stages
 from edge.memory import Memory
 from edge.messages import Tick
 from edge.motors import CalibratedMotors, action_axis, check_names
 from edge.normal import Normal
 from edge.planning import SamplingPlanner
-from edge.safety import ArmRefused, Supervisor
+from edge.safety import ARMED_STATES, ArmRefused, Supervisor
 from edge.surprise import Surprise
 from edge.worlds.guide import ArenaGuide
 from firmware_bridge.serial_controller import SerialController
@@ -92,10 +92,13 @@ class Robot:
             engine = load_engine(bundle, part, settings)
             defer(engine.close)
             self.engines[part] = engine
-        self.building = build_in_background(bundle) if config.engine.tensorrt else None
-        if self.building is not None:
-            defer(self.building.close)
+        self.building = building = build_in_background(bundle) if config.engine.tensorrt else None
+        if building is not None:
+            defer(building.close)
+            self._observers.append(lambda tick: building.armed(tick.state in ARMED_STATES))
         intrinsics = Intrinsics.load(base / config.camera.intrinsics) if config.camera.intrinsics else None
+        self.lens = taken_out(intrinsics)
+        """The one that is taken out of the pictures."""
         encoder = FrameEncoder(self.engines["encoder"], bundle, clock, intrinsics)
 
         self.controller = SerialController(
@@ -127,7 +130,11 @@ class Robot:
         normal = None
         if config.calibration:
             normal = Normal.load(
-                base / config.calibration, bundle_sha256=bundle.sha256, tokens=shape.tokens, dim=shape.dim
+                base / config.calibration,
+                bundle_sha256=bundle.sha256,
+                tokens=shape.tokens,
+                dim=shape.dim,
+                lens=self.lens,
             )
         concepts = self.memory.load_concepts() if normal is None else normal.concepts
 
@@ -167,6 +174,7 @@ class Robot:
                 token_path=base / config.memory.folder / "operator-token",
                 axes=self.controller.axes,
                 period_s=manifest.time.step_s,
+                engines=building,
             )
             self.dashboard.start()
             defer(self.dashboard.close)

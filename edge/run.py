@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -109,7 +110,7 @@ def drive(
                 signal.signal(number, handler)
         if learn is not None:
             normal = learner[0].learn(bundle_sha256=robot.bundle.sha256, made_from=config.name, wall_s=time.time())
-            normal.save(learn)
+            replace(normal, lens=robot.lens).save(learn)
         telemetry = robot.controller.telemetry()
         engines = {name: engine.info for name, engine in robot.engines.items()}
         memory = robot.memory.counts()
@@ -180,7 +181,10 @@ class _Watcher:
 
     def _building(self) -> str:
         building = self._robot.building if self._robot is not None else None
-        return f"; {building.status}" if building is not None and building.status else ""
+        state = building.state if building is not None else None
+        if state is None or not state.text:
+            return ""
+        return f"; {state.text}" if state.share is None else f"; {state.text}, {state.share:.0%}"
 
     def _arm(self, robot: Robot, keep: bool) -> None:
         """The person has said it on the command line; the robot is armed when it is healthy, or the run ends."""

@@ -27,6 +27,7 @@ from edge.dashboard import Dashboard
 from edge.engines import EngineSettings
 from edge.engines.tensorrt.background import build_in_background
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics, taken_out
 from edge.learn_normal import NormalLearner
 from edge.memory import Concepts, Memory
 from edge.messages import CameraFault, Event, Frame, Tick
@@ -66,6 +67,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--calibration", type=Path, metavar="FOLDER", help="what is normal here (default: the last one made for SOURCE)"
     )
+    add_intrinsics(parser)
     parser.add_argument("--learn", type=_seconds, metavar="SECONDS", help="first learn what is normal for so long")
     parser.add_argument("--memory", type=Path, metavar="FOLDER", help="remember every alarm there, with pictures")
     parser.add_argument("--speed", choices=("real", "max"), default="real", help="of a recording (default: %(default)s)")
@@ -84,6 +86,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+def add_intrinsics(parser: argparse.ArgumentParser) -> None:
+    """Add the option that stands for ``camera.intrinsics`` of a robot's file."""
+    parser.add_argument(
+        "--intrinsics",
+        type=Path,
+        metavar="FILE",
+        help="take the lens out of the pictures: what 'latentloop calibrate camera' wrote; the same for learning and watching",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Watch until the source ends, the duration is over or somebody interrupts. Raises UserError."""
     cv2.setNumThreads(1)
@@ -92,16 +104,18 @@ def run(args: argparse.Namespace) -> int:
     bundle = load(args.bundle)
     if bundle.manifest.kind != "camera":
         raise UserError(f"bundle {bundle.manifest.name!r} is for a robot: watch takes a camera bundle, such as 'camera'")
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
+    lens = taken_out(intrinsics)
     tell = _Teller(as_json=args.json)
     with contextlib.ExitStack() as stack:
-        perception = Perception(bundle, clock, EngineSettings(tensorrt=True, runtime=args.runtime))
+        perception = Perception(bundle, clock, EngineSettings(tensorrt=True, runtime=args.runtime), intrinsics)
         stack.callback(perception.close)
         building = build_in_background(bundle)
         if building is not None:
             stack.callback(building.close)
         camera = open_camera(args.source, clock=clock, speed=args.speed)
         stack.callback(camera.close)
-        normal = None if args.learn else find_normal(args.calibration, source, bundle)
+        normal = None if args.learn else find_normal(args.calibration, source, bundle, lens)
         observers: list[Callable[[Tick], None]] = []
         if args.memory is not None:
             shape = bundle.manifest.latent
@@ -118,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
                 port=args.port,
                 token_path=state_folder() / "dashboard.token",
                 clock=clock,
+                engines=building,
             )
             tell.note(f"dashboard: {dashboard.start()}")
             stack.callback(dashboard.close)
@@ -133,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
                 if normal is None:
                     tell.note(
                         "not calibrated: scores and camera faults only; to get alarms run "
-                        f"'latentloop calibrate alarms {shlex.quote(args.source)}'"
+                        f"'{_learning(args)}'"
                     )
                 else:
                     tell.note(describe(normal))
@@ -150,15 +165,23 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def find_normal(folder: Path | None, source: str, bundle: Bundle) -> Normal | None:
-    """The folder's calibration; without a folder the one made last for this source, None if there is none. Raises
+def _learning(args: argparse.Namespace) -> str:
+    """The command that learns what this one needs."""
+    words = ["latentloop", "calibrate", "alarms", args.source]
+    words += ["--bundle", args.bundle] if args.bundle != "camera" else []
+    words += ["--intrinsics", str(args.intrinsics)] if args.intrinsics else []
+    return shlex.join(words)
+
+
+def find_normal(folder: Path | None, source: str, bundle: Bundle, lens: str) -> Normal | None:
+    """The folder's calibration; without a folder the one made last for this source and lens, None if there is none. Raises
     NormalError."""
     if folder is None:
-        folder = default_folder(source)
+        folder = default_folder(source, lens)
         if not (folder / INDEX).exists():
             return None
     shape = bundle.manifest.latent
-    return Normal.load(folder, bundle_sha256=bundle.sha256, tokens=shape.tokens, dim=shape.dim)
+    return Normal.load(folder, bundle_sha256=bundle.sha256, tokens=shape.tokens, dim=shape.dim, lens=lens)
 
 
 def surprise_of(normal: Normal | None, bundle: Bundle) -> Surprise:

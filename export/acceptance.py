@@ -24,7 +24,7 @@ from export.gate import Failure, failures, judged
 from export.labels import Labelled, anomaly_report
 from export.layers import layer_errors
 from export.lint.rules import lint
-from export.lint.target import TARGETS
+from export.lint.target import CPU, TARGETS, Target
 from export.quantize.pipeline import Quantized
 from export.quantize.sensitivity import damage_by_layer
 from export.sources.source import Feed
@@ -70,6 +70,7 @@ def accept(
     verified_on: str,
     already: Mapping[str, Any] | None = None,
     labelled: Labelled | None = None,
+    target: str | None = None,
     load: Callable[[Part, bytes], Engine] = int8_engine,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
@@ -77,7 +78,8 @@ def accept(
     """Measure on footage that calibration has not seen.
 
     pictures: (E, T, ...) as in compare. actions: (E, T, A); commanded: they are those of the footage. already: figures of
-    the report that others measured. load: starts a quantized part. Blocks for minutes. Raises UserError.
+    the report that others measured. target: of TARGETS, or CPU: what it must run is part of the verdict. load: starts a
+    quantized part. Blocks for minutes. Raises UserError.
     """
     engines: dict[Part, Engine] = {part: load(part, q.model) for part, q in quantized.items()}
     graphs = {part: q.fp32 for part, q in quantized.items()}
@@ -102,8 +104,15 @@ def accept(
     if smoothed:
         report["norms_folded"] = smoothed
     report["integer_gemms"] = {part: engine.info.integer_gemms for part, engine in engines.items()}
-    say("asking the lint what TensorRT would refuse")
-    report["lint"] = linted({part: q.model for part, q in quantized.items()}, say)
+    if target != CPU:
+        say("asking the lint what TensorRT would refuse")
+    asked = TARGETS if target is None else {name: each for name, each in TARGETS.items() if name == target}
+    report["lint"] = linted({part: q.model for part, q in quantized.items()}, say, asked)
+    if target == CPU:
+        lost = sum(q.linears - report["integer_gemms"][part] for part, q in quantized.items())
+        report["target"] = {"name": target, "float_gemms": lost}
+    elif target is not None:
+        report["target"] = {"name": target, "refusals": len(report["lint"][target])}
     report["verified_on"] = verified_on
     say("comparing layer by layer")
     count = affordable_by_all(graphs.values(), LAYERS_ON, times=LAYERS_ON)
@@ -136,12 +145,15 @@ def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: 
     return msgspec.structs.replace(accepted.evidence, blame=blame)
 
 
-def linted(graphs: Mapping[Part, bytes], say: Say = lambda line: None) -> dict[str, list[str]]:
-    """By target, what TensorRT would refuse or get wrong. Told and kept, no reason to stop: a CPU may run it all the same."""
-    found: dict[str, list[str]] = {name: [] for name in TARGETS}
+def linted(
+    graphs: Mapping[Part, bytes], say: Say = lambda line: None, targets: Mapping[str, Target] = TARGETS
+) -> dict[str, list[str]]:
+    """By target, what TensorRT would refuse or get wrong. Told and kept; no reason to stop where nobody named a target, as a
+    CPU may run it all the same."""
+    found: dict[str, list[str]] = {name: [] for name in targets}
     for part, graph in graphs.items():
         model = onnx.load_from_string(graph)
-        for name, target in TARGETS.items():
+        for name, target in targets.items():
             for finding in lint(model, target):
                 if finding.effect != "costly":
                     found[name].append(f"{part}: {finding}")

@@ -15,7 +15,7 @@ from calibration.scale_cache import ScaleCache, cache_folder
 from edge.bundle import MANIFEST
 from edge.errors import UserError
 from edge.whole_file import write_whole
-from export.commands import METHODS
+from export.commands import METHODS, add_frames, reading
 from export.extra import needs_extra
 from export.progress_line import ProgressLine
 
@@ -44,7 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="signature file (TOML), checkpoint folder or bundle folder")
-    parser.add_argument("--frames", required=True, metavar="SOURCE", help="a video file or a folder of pictures from the camera")
+    add_frames(parser)
     parser.add_argument("--method", choices=METHODS, default="mse", help="where scales clip (default: %(default)s)")
     parser.add_argument(
         "--no-smooth", dest="smoothing", action="store_false", help="do not fold outlier channels of norms into weights first"
@@ -58,14 +58,16 @@ def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
     with needs_extra("export"):
         from export.footage import read_for
+        from export.frames import check_source
         from export.pipeline import calibrate
         from export.quantize.pipeline import Calibration
 
+    check_source(args.frames, args.seconds)
     progress = ProgressLine(sys.stderr.isatty())
     progress.say("reading the model")
     source = _open(args.path)
-    progress.say("reading the footage")
-    footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
+    progress.say(reading(args.frames, args.seconds))
+    footage = read_for(source, args.frames, progress.count, args.seconds)
     how = Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder()))
     quantized = calibrate(source, footage, how, say=progress.say, progress=progress.count)
     progress.clear()

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from edge.bundle import Bundle, Graph, Graphs, Manifest, Part, signatures
+from edge.samples import FILE as SAMPLES
+from edge.samples import Samples
 from export.evidence import FILE, Evidence
 from export.external_weights import whole
 from export.package import write_bundle
@@ -26,9 +28,10 @@ def assemble(
     *,
     with_fp32: bool = False,
     evidence: Evidence | None = None,
+    samples: Samples | None = None,
 ) -> Bundle:
     """Write the bundle. manifest: complete but for graphs and files. with_fp32: the graphs that the scales are of go in as
-    well, tensor by tensor comparable with the quantized ones. Raises PackageError."""
+    well, tensor by tensor comparable with the quantized ones. samples: what the device tries engines on. Raises PackageError."""
     fp32 = {part: whole(q.fp32).SerializeToString() for part, q in quantized.items()} if with_fp32 else {}
     expected = signatures(manifest)
 
@@ -44,6 +47,8 @@ def assemble(
     contents |= {f"calibration/{part}.scales.json": q.table.to_json() for part, q in quantized.items() if q.table.tensors}
     if evidence is not None:
         contents[FILE] = evidence.to_json()
+    if samples is not None:
+        contents[SAMPLES] = samples.to_bytes()
     return write_bundle(out, manifest, contents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge.cameras.source import parse_source
+from edge.errors import UserError
 from export.extra import needs_extra
+from export.lint.target import CPU, TARGETS
 from export.progress_line import ProgressLine
 from export.report.command import write_page
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from export.sources.source import Source
 
 METHODS = ("mse", "percentile", "max")
+MOST_SECONDS = 86_400.0
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
 _LEWM_EXAMPLES = """examples:
@@ -107,7 +112,7 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help=path)
-    parser.add_argument("--frames", required=True, metavar="SOURCE", help="a video file or a folder of pictures from the camera")
+    add_frames(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle, the report beside it")
     parser.add_argument(
         "--keep-float",
@@ -131,10 +136,44 @@ def _add(
         help="no calibration: scales are found in every call; for CPUs only, the footage then serves to verify",
     )
     parser.add_argument("--fp32", action="store_true", help="add the graphs from before quantization to the bundle")
+    parser.add_argument(
+        "--no-samples",
+        dest="samples",
+        action="store_false",
+        help="leave out the few pictures of the footage that the device tries its engines on",
+    )
     parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
+    parser.add_argument(
+        "--target",
+        choices=(*TARGETS, CPU),
+        help="refuse what this device will not run (default: what the lint finds for each JetPack is only told)",
+    )
     parser.add_argument("--restart", action="store_true", help="do not go on from an interrupted export, begin anew")
     parser.add_argument("--json", action="store_true", help="print one JSON object with the report")
     parser.set_defaults(run=lambda args: _export(args, open_source))
+
+
+def add_frames(parser: argparse.ArgumentParser) -> None:
+    """Add where footage comes from."""
+    parser.add_argument(
+        "--frames", required=True, metavar="SOURCE", help="video file, folder of pictures, or a live camera (docs/cameras.md)"
+    )
+    parser.add_argument("--seconds", type=_seconds, metavar="N", help="of a live camera: how long to film it")
+
+
+def reading(frames: str, seconds: float | None) -> str:
+    """What is being done meanwhile, for people."""
+    return "reading the footage" if seconds is None else f"filming {parse_source(frames).label} for {seconds:g} s"
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {MOST_SECONDS:g}")
+    return value
 
 
 def _lewm(path: Path) -> Source:
@@ -190,6 +229,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
 
     with needs_extra("export"):
         from export.footage import read_for
+        from export.frames import check_source
         from export.package import refuse_foreign
         from export.pipeline import export_bundle, sentence_of
         from export.quantize.pipeline import Calibration
@@ -197,6 +237,9 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         from export.stages import Stages, open_once
 
     refuse_foreign(args.out)
+    check_source(args.frames, args.seconds)
+    if args.dynamic and args.target in TARGETS:
+        raise UserError(f"--dynamic is for CPUs only and --target {args.target} has a GPU: leave one of them out")
     progress = ProgressLine(sys.stderr.isatty())
     started = time.perf_counter()
     stages = Stages.beside(args.out)
@@ -207,8 +250,8 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
     try:
         progress.say("reading the checkpoint and writing the FP32 graphs")
         source = open_once(stages, args.path, open_source)
-        progress.say("reading the footage")
-        footage = read_for(source, args.frames, lambda frames: progress.count(frames, 0))
+        progress.say(reading(args.frames, args.seconds))
+        footage = read_for(source, args.frames, progress.count, args.seconds)
         read_s = time.perf_counter() - started
         outcome = export_bundle(
             source,
@@ -218,7 +261,9 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
             how=Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder())),
             dynamic=args.dynamic,
             with_fp32=args.fp32,
+            with_samples=args.samples,
             labels=args.labels,
+            target=args.target,
             stages=stages,
             say=progress.say,
             progress=progress.count,

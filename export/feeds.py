@@ -50,6 +50,14 @@ def clips(pictures: NDArray[np.uint8], frames: int, per_step: int) -> NDArray[np
     return np.moveaxis(windows[:, ::per_step], -1, 2)
 
 
+def clips_from_cold(pictures: NDArray[np.uint8], frames: int, per_step: int) -> NDArray[np.uint8]:
+    """One recording (P, H, W, 3) -> what an encoder of video sees at each step from the first picture on, (T, F, H, W, 3), a
+    view of a copy. As in the runtime, the world is taken to have stood still before the first picture."""
+    still = np.repeat(pictures[:1], frames - 1, axis=0)
+    seen: NDArray[np.uint8] = clips(np.concatenate([still, pictures])[None], frames, per_step)[0]
+    return seen
+
+
 def picture_feed(pictures: NDArray[np.uint8]) -> Feed:
     """Input of the encoder: a picture (H, W, 3) or a clip (F, H, W, 3)."""
     return {"picture": pictures if pictures.ndim == 4 else pictures[None]}

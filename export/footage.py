@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import onnx
 from numpy.typing import NDArray
 
 from edge.bundle import Part
-from edge.errors import UserError
 from edge.messages import Floats
 from export.effort import LEAST_PLANS, affordable, multiplications, within
 from export.feeds import Plans, Progress, babbled_plans, clips, predictor_steps, unwatched
@@ -23,7 +22,7 @@ RUNS = 32
 WORK_SEEN = 4e12
 """Multiplications of encoder and predictor in one pass over all runs."""
 VERIFICATION_SEED = 4
-VERIFICATION_PLANS = 24
+VERIFICATION_PLANS = 100
 """Sets of plans; each is N plans of K steps in one call. Fewer for a large rollout (:func:`plan_sets`)."""
 
 
@@ -33,16 +32,16 @@ def run_length(source: Source) -> int:
     return source.picture.frames + source.picture.per_step * (source.time.context + horizon - 1)
 
 
-def read_for(source: Source, frames: str, progress: Callable[[int], None] = lambda seen: None) -> Footage:
-    """frames: a video file or a folder of pictures. Blocks until it is read. Raises UserError."""
+def read_for(source: Source, frames: str, progress: Progress = unwatched, seconds: float | None = None) -> Footage:
+    """frames: a recording, or a live source to film for so many seconds; see read_footage. Blocks until it is read. Raises
+    UserError."""
     picture, length = source.picture, run_length(source)
     steps = 1 + (length - picture.frames) // picture.per_step
     runs: dict[Part, int] = {"encoder": steps, "predictor": predictor_steps(steps, source.time.context)}
     work = sum(multiplications(source.graphs[part]) * times for part, times in runs.items() if part in source.graphs)
     limit = within(WORK_SEEN, work, RUNS)
-    return in_steps(
-        read_footage(frames, picture, source.time.step_s / picture.per_step, length, limit, progress), source
-    )
+    step_s = source.time.step_s / picture.per_step
+    return in_steps(read_footage(frames, picture, step_s, length, limit, progress, seconds), source)
 
 
 def plan_sets(graphs: Mapping[Part, onnx.ModelProto], wanted: int) -> int:
@@ -65,8 +64,6 @@ def labelled_for(
     """labels: a file of export.labels, if there is one. normal: runs in which nothing is anomalous. Raises UserError."""
     if labels is None:
         return None
-    if source.picture.frames > 1:
-        raise UserError(f"labels {labels} cannot be used: {source.name} sees clips, and only pictures are labelled so far")
     return read_labelled(labels, source.picture, source.time.step_s, normal, source.latent.grid, progress)
 
 

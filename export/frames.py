@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Picture
-from edge.cameras.decoders import open_decoder
-from edge.cameras.source import Kind, parse_source
+from edge.cameras.source import Source, parse_source
 from edge.clock import NS_PER_S
 from edge.errors import UserError
 from edge.messages import Pixels
 from edge.scaling import Scaler
+from export.feeds import Progress, unwatched
+from export.moments import filmed, is_recording, recorded
 
 STARTS_PER_RUN = 4
 """Runs of a short recording overlap: a new one starts this often while one lasts."""
@@ -43,61 +44,78 @@ class _Run:
     ended_ns: int = 0
 
 
+def check_source(source: str, seconds: float | None = None) -> Source:
+    """What can be known before the source is opened, worth asking before long work. seconds: see read_footage. Raises
+    CameraError and FramesError."""
+    parsed = parse_source(source)
+    if is_recording(parsed) and seconds is not None:
+        raise FramesError(f"{parsed.label} is a recording, and --seconds is for live cameras: leave it out")
+    if not is_recording(parsed) and seconds is None:
+        raise FramesError(f"{parsed.label} is live: say how long to film it, such as --seconds 60, or give a recording")
+    return parsed
+
+
+def short_name(source: Source) -> str:
+    """For bundles and reports: the last part of the label, which has no password."""
+    return source.label.rsplit("/", 1)[-1]
+
+
 def read_footage(
     source: str,
     picture: Picture,
     step_s: float,
     length: int,
     limit: int,
-    progress: Callable[[int], None] = lambda frames: None,
+    progress: Progress = unwatched,
+    seconds: float | None = None,
 ) -> Footage:
-    """Read a video file or a folder of pictures, which count as one step apart.
+    """Read a video file or a folder of pictures, which count as one step apart; or film any live source of the runtime.
 
-    length: pictures per run. limit: runs in each half, spread evenly. progress: called with the number of frames read.
-    Blocks until the source is read. Raises CameraError and FramesError.
+    length: pictures per run. limit: runs in each half, spread evenly. seconds: how long to film, None for a recording.
+    progress: called with the number of frames read, or with the seconds filmed and in all. Blocks until the source is
+    read. Raises CameraError and FramesError.
     """
-    parsed = parse_source(source)
-    if parsed.kind not in (Kind.FILE, Kind.FOLDER):
-        raise FramesError(f"{parsed.label} is live and calibration needs footage that can be read again: record it to a file")
+    parsed = check_source(source, seconds)
     scaler = Scaler((picture.width, picture.height))
     step_ns = round(step_s * NS_PER_S)
     spacing_ns = max(step_ns, length * step_ns // STARTS_PER_RUN)
-    decoder = open_decoder(parsed, 1.0 / step_s)
-    early_ns = decoder.interval_ns() // 2  # time stamps are rounded: the nearest frame is meant, not the next
+    moments = recorded(parsed, 1.0 / step_s, progress) if seconds is None else filmed(source, seconds, progress)
     runs: list[_Run] = []
-    frames, next_start_ns, last_ns = 0, 0, 0
-    try:
-        while decoder.grab():
-            now = last_ns = decoder.time_ns()
-            frames += 1
-            progress(frames)
-            if now + early_ns >= next_start_ns:
-                runs.append(_Run(now))
-                next_start_ns = now + spacing_ns
-                # A long recording: keep every other one and start them half as often.
-                if len(runs) > 4 * max(limit, FEWEST_STARTED):
-                    runs = runs[::2]
-                    spacing_ns *= 2
-            due = [r for r in runs if len(r.pictures) < length and now + early_ns >= r.started_ns + len(r.pictures) * step_ns]
-            pixels = decoder.retrieve() if due else None
-            if pixels is None:
-                continue
-            scaled = scaler.scaled(pixels)
-            for run in due:
-                run.pictures.append(scaled)
-                run.ended_ns = now
-    finally:
-        decoder.close()
+    frames, next_start_ns, now = 0, 0, 0
+    for moment in moments:
+        now = moment.time_ns
+        early_ns = moment.interval_ns // 2  # time stamps are rounded: the nearest frame is meant, not the next
+        frames += 1
+        if moment.resumed:  # no run may have a hole
+            runs = [run for run in runs if len(run.pictures) == length]
+            next_start_ns = now
+        if now + early_ns >= next_start_ns:
+            runs.append(_Run(now))
+            next_start_ns = now + spacing_ns
+            if len(runs) > 4 * max(limit, FEWEST_STARTED):  # a long recording: keep every other one and start them half as often
+                runs = runs[::2]
+                spacing_ns *= 2
+        due = [r for r in runs if len(r.pictures) < length and now + early_ns >= r.started_ns + len(r.pictures) * step_ns]
+        pixels = moment.pixels() if due else None
+        if pixels is None:
+            continue
+        scaled = scaler.scaled(pixels)
+        for run in due:
+            run.pictures.append(scaled)
+            run.ended_ns = now
+    last_ns = now
     whole = [run for run in runs if len(run.pictures) == length]
     middle = last_ns // 2
     halves = [run for run in whole if run.ended_ns <= middle], [run for run in whole if run.started_ns > middle]
     if not all(halves):
+        remedy = "give longer footage" if seconds is None else f"give --seconds {_enough_s(step_s, length, seconds)}"
         raise FramesError(
             f"{parsed.label} has {frames} pictures over {last_ns / NS_PER_S:.1f} s and its halves must each hold "
-            f"{length} that are {step_s:g} s apart, to calibrate and to verify: give longer footage"
+            f"{length} that are {step_s:g} s apart, to calibrate and to verify: {remedy}"
         )
     calibration, verification = (np.stack([np.stack(run.pictures) for run in _spread(half, limit)]) for half in halves)
-    label = f"{len(calibration)} runs of {length} frames from the first half of {parsed.label.rsplit('/', 1)[-1]}"
+    filmed_for = "" if seconds is None else f"{seconds:g} s of "
+    label = f"{len(calibration)} runs of {length} frames from the first half of {filmed_for}{short_name(parsed)}"
     return Footage(calibration, verification, label)
 
 
@@ -105,27 +123,25 @@ def read_steps(source: str, picture: Picture, step_s: float) -> tuple[NDArray[np
     """A whole recording at the model's step, a folder's pictures counting as one step apart: uint8 (T, H, W, 3) BGR, and
     the number of each picture among all frames, (T,). Raises CameraError and FramesError."""
     parsed = parse_source(source)
-    if parsed.kind not in (Kind.FILE, Kind.FOLDER):
+    if not is_recording(parsed):
         raise FramesError(f"{parsed.label} is live and labels need footage that can be read again: record it to a file")
     scaler = Scaler((picture.width, picture.height))
-    decoder = open_decoder(parsed, 1.0 / step_s)
-    early_ns = decoder.interval_ns() // 2
     pictures: list[Pixels] = []
     indices: list[int] = []
-    frames = 0
-    try:
-        while decoder.grab():
-            if decoder.time_ns() + early_ns >= round(len(pictures) * step_s * NS_PER_S):
-                pixels = decoder.retrieve()
-                if pixels is not None:
-                    pictures.append(scaler.scaled(pixels))
-                    indices.append(frames)
-            frames += 1
-    finally:
-        decoder.close()
+    for number, moment in enumerate(recorded(parsed, 1.0 / step_s)):
+        if moment.time_ns + moment.interval_ns // 2 >= round(len(pictures) * step_s * NS_PER_S):
+            pixels = moment.pixels()
+            if pixels is not None:
+                pictures.append(scaler.scaled(pixels))
+                indices.append(number)
     if not pictures:
         raise FramesError(f"{parsed.label} has no picture that can be decoded: give another recording")
     return np.stack(pictures), np.array(indices)
+
+
+def _enough_s(step_s: float, length: int, tried_s: float) -> int:
+    """Twice what two runs without a break take, and more than what was tried."""
+    return math.ceil(max(4 * length * step_s, 2 * tried_s))
 
 
 def _spread(runs: list[_Run], limit: int) -> list[_Run]:

@@ -22,7 +22,7 @@ from edge.errors import UserError
 from edge.memory.concepts import Concepts
 from edge.messages import Floats
 from edge.surprise.scores import places, pool, token_errors
-from export.feeds import Progress, counted, encode, run, unwatched, window_feed
+from export.feeds import Progress, clips_from_cold, counted, encode, run, unwatched, window_feed
 from export.frames import read_steps
 from export.verify import auroc
 
@@ -49,8 +49,9 @@ class _Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Labelled:
-    """pictures: by clip, uint8 (T, H, W, 3) at the model's step. anomalous: by clip, bool (T,). normal: runs (E, T, H, W, 3)
-    in which nothing is anomalous. grid: of patch latents. label: for people."""
+    """pictures: by clip, uint8 (T, H, W, 3) at the model's step; for an encoder of video (T, F, H, W, 3), the frame and those
+    before it that the encoder sees with it. anomalous: by clip, whether the frame is, bool (T,). normal: runs (E, T, ...) of
+    the same in which nothing is anomalous. grid: of patch latents. label: for people."""
 
     pictures: Sequence[NDArray[np.uint8]]
     anomalous: Sequence[NDArray[np.bool_]]
@@ -79,7 +80,9 @@ def read_labelled(
         for first, after in clip.anomalous:
             if not 0 <= first < after:
                 raise UserError(f"labels {path}: {clip.frames!r} has the interval [{first}, {after}): 0 <= first < end must hold")
-        seen, indices = read_steps(str(path.parent / clip.frames), picture, step_s)
+        seen, indices = read_steps(str(path.parent / clip.frames), picture, step_s / picture.per_step)
+        if picture.frames > 1:
+            seen, indices = clips_from_cold(seen, picture.frames, picture.per_step), indices[:: picture.per_step]
         pictures.append(seen)
         inside = [(indices >= first) & (indices < after) for first, after in clip.anomalous]
         anomalous.append(np.any(inside or [np.zeros(len(indices), bool)], axis=0))

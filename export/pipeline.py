@@ -6,6 +6,7 @@ rollouts -> Q/DQ -> comparison on footage that calibration has not seen -> gate 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,13 +40,13 @@ from export.footage import (
 )
 from export.frames import Footage
 from export.gate import Failure, failures
-from export.quantize.dynamic import quantize_dynamically
 from export.quantize.model import quantize_model
-from export.quantize.pipeline import SMOOTHED, Calibration, Quantized
+from export.quantize.pipeline import SMOOTHED, Calibration, Quantized, quantize_dynamically, requantize
 from export.refinement import elites_of
-from export.remedy import advice, complaints, culprits
+from export.remedy import advice, complaints, culprits, refusals
 from export.remembering import Remembering
 from export.restoring import restore_layers
+from export.sampling import samples_of
 from export.sources.source import Feed, Source
 from export.stages import Stages
 
@@ -87,15 +88,18 @@ def export_bundle(
     how: Calibration = SMOOTHED,
     dynamic: bool = False,
     with_fp32: bool = False,
+    with_samples: bool = True,
     labels: Path | None = None,
+    target: str | None = None,
     stages: Stages | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Outcome:
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
-    with_fp32: put the graphs from before quantization in as well. labels: a file of export.labels. stages: those that an
-    interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
+    with_fp32: put the graphs from before quantization in as well. with_samples: and some of the pictures, for the device to try
+    engines on. labels: a file of export.labels. target: see accept. stages: those that an interrupted export has finished
+    already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
     stages = Stages(None) if stages is None else stages
     for part, graph in source.graphs.items():
         if (with_fp32 or dynamic) and too_large(size(graph)):
@@ -125,9 +129,13 @@ def export_bundle(
     watch.lap("parity")
 
     def calibrated(restored: Mapping[Part, Collection[str]]) -> dict[Part, Quantized]:
+        if dynamic:
+            left = (*source.keep_float, *keep_float)
+            whole = {part: quantize_dynamically(graph, left) for part, graph in source.graphs.items()}
+            return {part: requantize(q, restored[part]) if part in restored else q for part, q in whole.items()}
         return calibrate(source, footage, how, keep_float=keep_float, restored=restored, say=say, progress=progress)
 
-    quantized = quantize_dynamically(source.graphs, (*source.keep_float, *keep_float)) if dynamic else calibrated({})
+    quantized = calibrated({})
     if dynamic:
         report["scales"] = "dynamic: for CPUs, TensorRT does not take it"
     watch.lap("calibration")
@@ -156,6 +164,7 @@ def export_bundle(
             verified_on=verified_on(footage),
             already=report,
             labelled=labelled,
+            target=target,
             load=engine,
             say=say,
             progress=progress,
@@ -169,7 +178,7 @@ def export_bundle(
 
     accepted = accepting(quantized)
     watch.lap("verification")
-    if accepted.failures and not failures(report):
+    if accepted.failures and not failures(report) and all(failure.limit.part for failure in accepted.failures):
         restored = restore_layers(quantized, few, accepted.failures, failing, calibrated, say, progress)
         if restored.kept:
             quantized = restored.graphs
@@ -188,6 +197,7 @@ def export_bundle(
         made_from=source.made_from,
         made_by=made_by,
         licence=source.licence,
+        attribution=source.attribution,
         picture=source.picture,
         latent=source.latent,
         time=source.time,
@@ -197,7 +207,8 @@ def export_bundle(
         files={},
         int8=accepted.evidence.figures,
     )
-    bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence)
+    samples = samples_of(manifest, seen, accepted.compared.exact_latents) if with_samples else None
+    bundle = assemble(out, manifest, quantized, with_fp32=with_fp32, evidence=accepted.evidence, samples=samples)
     stages.forget()
     watch.lap("writing")
     return Outcome(accepted.evidence, [], bundle, watch.laps)
@@ -271,7 +282,18 @@ class _Stopwatch:
 def sentence_of(outcome: Outcome) -> str:
     """Why there is no bundle, and what to do about it; one line per failure, then the layers."""
     lines = [f"below the gate: {complaint}" for complaint in complaints(outcome.evidence)]
+    lines += refusals(outcome.evidence)
     for part, named in culprits(outcome.evidence):
         lines.append(f"layers of the {part} that cost most when quantized alone: {named}")
     lines.append(f"nothing was written; {advice(outcome.evidence)}")
     return "\n".join(lines)
+
+
+def say_outcome(outcome: Outcome) -> int:
+    """Print what was written, with the report, or why there is nothing; the exit code."""
+    if outcome.bundle is None:
+        print(sentence_of(outcome), file=sys.stderr)
+        return 1
+    print(f"wrote {outcome.bundle.folder}")
+    print(msgspec.json.format(msgspec.json.encode(outcome.report), indent=1).decode())
+    return 0

@@ -21,6 +21,8 @@ NAMES = {
     ("planner", "rank_correlation"): "planner rank correlation",
     ("planner", "action_agreement"): "planner action agreement",
     ("anomaly", "auroc_loss"): "anomaly AUROC lost",
+    ("target", "refusals"): "number of nodes that the target refuses or gets wrong",
+    ("target", "float_gemms"): "number of INT8 Linears that this CPU multiplies in float",
 }
 
 
@@ -48,6 +50,13 @@ def culprits(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield part, ", ".join(f"{layer} ({error:.2%})" for layer, error in layers)
 
 
+def refusals(evidence: Evidence) -> Iterator[str]:
+    """What the lint found for the target that was asked for: target, part, rule, node, reason and remedy in one line each."""
+    target = evidence.figures.get("target", {}).get("name")
+    for finding in evidence.figures.get("lint", {}).get(target, ()):
+        yield f"{target}: {finding}"
+
+
 def advice(evidence: Evidence) -> str:
     """What to do about it; empty if the gate was passed."""
     failed = [line for line in evidence.gate if not line.passed]
@@ -55,5 +64,9 @@ def advice(evidence: Evidence) -> str:
         return ""
     if all(line.section == "parity" for line in failed):
         return "the exported graph is wrong, not its quantization: please report the model"
+    if all(line.section == "target" for line in failed):
+        if failed[0].figure == "float_gemms":
+            return "this onnxruntime does not keep the products in integers: see 'latentloop doctor', and report its version"
+        return "mend these nodes in the model, export for another --target, or without one"
     worst = next((layers[0][0] for layers in evidence.blame.values() if layers), "LAYER")
     return f"export again with more varied footage, or keep layers in float, e.g. --keep-float {worst}"

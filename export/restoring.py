@@ -39,11 +39,11 @@ def restore_layers(
     """Part after part. samples: a few inputs of each part, on which layers are tried alone. failed: what judge says of
     ``quantized``. judge: measures graphs on footage that calibration has not seen; asked some twenty times per part at most.
     recalibrate: the graphs anew with these layers in float, for the parts that were calibrated on what a part before them gave.
-    Parts with dynamic scales and failures of parity are passed over."""
+    Failures of parity are passed over."""
     found = Restored(dict(quantized))
     for part in quantized:
         wrong = _of(part, failed, found.graphs)
-        if not wrong or not found.graphs[part].table.tensors:
+        if not wrong or not found.graphs[part].chosen:
             continue
         say(f"measuring what each layer of the {part} costs")
         damage = damage_by_layer(part, found.graphs[part], samples[part], progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.engines.tensorrt.trial import spearman
+from edge.engines.trial import spearman
 from edge.messages import Floats
 
 SAME_ACTION = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.bundle import Bundle
+from edge.cameras.source import parse_source
 from export.acceptance import Say, accept, blamed
 from export.evidence import About, Evidence
 from export.feeds import Progress, unwatched
@@ -18,23 +19,24 @@ from export.footage import (
     read_for,
     verified_on,
 )
+from export.frames import short_name
 from export.from_bundle import source_of, take_apart
 
 
 def verify_bundle(
     bundle: Bundle,
     frames: str,
+    seconds: float | None = None,
     *,
     against: Bundle | None = None,
     labels: Path | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Evidence:
-    """Measure a bundle anew, as an export would. frames: a video file or a folder of pictures. against: a bundle whose FP32
+    """Measure a bundle anew, as an export would. frames, seconds: see read_footage. against: a bundle whose FP32
     graphs to hold it against. Blocks for minutes. Raises UserError."""
     source = source_of(bundle)
-    say("reading the footage")
-    footage = read_for(source, frames, lambda seen: progress(seen, 0))
+    footage = read_for(source, frames, progress, seconds)
     parts = take_apart(bundle, against)
     labelled = labelled_for(source, labels, footage.calibration, progress)
     say("measuring")
@@ -48,7 +50,7 @@ def verify_bundle(
         plan_count=plan_sets({part: q.fp32 for part, q in parts.quantized.items()}, VERIFICATION_PLANS),
         commanded=not source.actions,
         about=About(source.name, source.made_from, source.made_with, parts.against),
-        verified_on=f"{verified_on(footage)} of {Path(frames).name}",
+        verified_on=f"{verified_on(footage)} of {short_name(parse_source(frames))}",
         labelled=labelled,
         say=say,
         progress=progress,

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edge.bundle import load
+from export.commands import add_frames, reading
 from export.extra import needs_extra
 from export.progress_line import ProgressLine
 from export.report.command import write_page
@@ -35,7 +36,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder, or the name of one that ships")
-    parser.add_argument("--frames", required=True, metavar="SOURCE", help="a video file or a folder of pictures from the camera")
+    add_frames(parser)
     parser.add_argument("--against", metavar="BUNDLE", help="a bundle of the same model with FP32 graphs")
     parser.add_argument("--labels", type=Path, metavar="FILE.toml", help="clips with anomalies marked, for AUROC (docs/export.md)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write what was found as a page")
@@ -47,14 +48,19 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; 1 below the gate. Raises UserError."""
     with needs_extra("export"):
         from export.external_weights import kept_in
+        from export.frames import check_source
         from export.remedy import advice, bound_of, complaints, culprits, name_of
         from export.report.page import render
         from export.verify_bundle import verify_bundle
+    check_source(args.frames, args.seconds)
     bundle = load(args.bundle)
     against = load(args.against) if args.against else None
     line = ProgressLine(sys.stderr.isatty())
+    line.say(reading(args.frames, args.seconds))
     with tempfile.TemporaryDirectory(prefix="latentloop-") as folder, kept_in(Path(folder)):
-        evidence = verify_bundle(bundle, args.frames, against=against, labels=args.labels, say=line.say, progress=line.count)
+        evidence = verify_bundle(
+            bundle, args.frames, args.seconds, against=against, labels=args.labels, say=line.say, progress=line.count
+        )
     line.clear()
     if args.report is not None:
         write_page(args.report, render(evidence, bundle))

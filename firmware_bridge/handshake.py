@@ -47,8 +47,8 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...], deadline
     names = tuple(text(axis.name) for axis in axes)
     if names != expected_axes:
         raise BridgeError(
-            f"the firmware on {where} drives the axes {', '.join(names)} and {', '.join(expected_axes)} are wanted: "
-            "flash the firmware for this robot or correct the axes"
+            f"the firmware on {where} drives other axes ({', '.join(names) or 'none'}) than are wanted "
+            f"({', '.join(expected_axes)}): flash the firmware for this robot, or name its port or its bundle"
         )
     clock = ClockSync()
     for _ in range(TIME_SAMPLES):

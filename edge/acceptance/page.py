@@ -50,8 +50,8 @@ def page(found: Acceptance) -> str:
                     for part in found.cpu
                 ),
             ),
-            f"<p><small>Milliseconds of one call, {found.threads} thread. Errors are against float arithmetic, on pictures of "
-            "noise, for which no bundle is calibrated.</small></p>",
+            f"<p><small>Milliseconds of one call, {found.threads} thread. Errors are against float arithmetic, "
+            f"{_MADE_OF[found.cpu[0].made_of]}.</small></p>",
             "<h2>Machine</h2>",
             _table(("", ""), ((escape(name), escape(value)) for name, value in found.machine.items())),
             "</html>\n",
@@ -59,6 +59,10 @@ def page(found: Acceptance) -> str:
     )
 
 
+_MADE_OF = {
+    "noise": "on pictures of noise, for which no bundle is calibrated",
+    "footage": "on pictures of footage that came with the bundle",
+}
 _TIMES = ("p50", "p90", "p99", "worst")
 _NUMBERS = {*_TIMES, "cosine", "rel. error"}
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge.engines.tensorrt.record import Distance, Record
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Distance, MadeOf
 
 Outcome = Literal["passed", "failed", "not run"]
 
@@ -34,9 +35,9 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class CpuPart(msgspec.Struct, frozen=True):
-    """One part in onnxruntime. distance: of its INT8 from float arithmetic. output_sha256: of its outputs on the inputs
-    that every machine gets; they differ between kinds of processors. outputs: name -> mean, standard deviation and the
-    first values, which differ little."""
+    """One part in onnxruntime. samples: inputs compared, made_of: which. distance: of its INT8 from float arithmetic.
+    output_sha256: of its outputs on the inputs that every machine gets; they differ between kinds of processors. outputs:
+    name -> mean, standard deviation and the first values, which differ little."""
 
     part: str
     runtime: str
@@ -44,6 +45,7 @@ class CpuPart(msgspec.Struct, frozen=True):
     quantized_linears: int
     integer_gemms: int
     samples: int
+    made_of: MadeOf
     distance: Distance
     output_sha256: str
     outputs: dict[str, dict[str, Any]]

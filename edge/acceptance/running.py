@@ -16,15 +16,17 @@ from edge.acceptance.sensors import Watched
 from edge.bundle import Bundle, Part
 from edge.engines import onnx_file
 from edge.engines.engine import Engine, EngineError
+from edge.engines.feeds import feeds_for
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import exact_engine, usual_engine
 from edge.engines.tensorrt.builder import Effort, Progress
 from edge.engines.tensorrt.cache import PlanCache
-from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
-from edge.engines.tensorrt.making import exact_engine, load_plan, make_engines, parts_of
+from edge.engines.tensorrt.making import load_plan, make_engines, parts_of
 from edge.engines.tensorrt.record import Record
-from edge.engines.tensorrt.trial import Feed, distance, latencies, outputs
+from edge.engines.trial import Distance, Feeds, distance, excesses, latencies, outputs
 from edge.jetson import find_jetson
+from edge.samples import read_samples
 
 Say = Callable[[str], None]
 
@@ -35,13 +37,13 @@ def accept(
     seconds: float = 5.0,
     effort: Effort = Effort(),  # noqa: B008 - frozen
     say: Say = lambda sentence: None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = lambda phase, share: None,
     library: Callable[[], Library] = find_library,
 ) -> Acceptance:
     """Run everything. seconds: how long each engine is timed. Blocks for so long per engine, and for the builds. Raises
     EngineError where the bundle cannot be run at all."""
     parts = parts_of(bundle)
-    references = {part: _reference(bundle, part) for part in parts}
+    references = {part: usual_engine(bundle, part) for part in parts}
     encoder = references["encoder"]
     feeds = {}
     cpu = []
@@ -50,6 +52,7 @@ def accept(
         feeds[part] = feeds_for(bundle, part, encoder)
         cpu.append(_cpu_part(part, references[part], exact_engine(bundle, part), feeds[part], seconds))
     checks = [_integer_check(each) for each in cpu]
+    checks += latents_check(bundle, encoder)
     gpu: list[GpuEngine] = []
     not_run = ""
     facts = machine_facts()
@@ -77,13 +80,8 @@ def accept(
     )
 
 
-def _reference(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
-    path = bundle.folder / bundle.graph(part).file
-    return OnnxRuntimeEngine(path.read_bytes(), f"{part} of {bundle.manifest.name}")
-
-
 def _cpu_part(
-    part: Part, engine: OnnxRuntimeEngine, exact: OnnxRuntimeEngine, feeds: list[Feed], seconds: float
+    part: Part, engine: OnnxRuntimeEngine, exact: OnnxRuntimeEngine, feeds: Feeds, seconds: float
 ) -> CpuPart:
     found = [outputs(engine, feed) for feed in feeds]
     digest = hashlib.sha256()
@@ -98,6 +96,7 @@ def _cpu_part(
         quantized_linears=engine.info.quantized_linears,
         integer_gemms=engine.info.integer_gemms,
         samples=len(feeds),
+        made_of=feeds.made_of,
         distance=distance([outputs(exact, feed) for feed in feeds], found),
         output_sha256=digest.hexdigest(),
         outputs={
@@ -127,7 +126,7 @@ def timed(engine: Engine, seconds: float) -> Timing:
     )
 
 
-def _gpu_engine(record: Record, library: Library, feeds: list[Feed], seconds: float) -> GpuEngine:
+def _gpu_engine(record: Record, library: Library, feeds: Feeds, seconds: float) -> GpuEngine:
     if not record.accepted:
         return GpuEngine(record, None, False)
     try:
@@ -135,7 +134,7 @@ def _gpu_engine(record: Record, library: Library, feeds: list[Feed], seconds: fl
     except EngineError:
         return GpuEngine(record, None, False)  # which the checks then lack
     try:
-        outputs(engine, feeds[0])
+        outputs(engine, feeds.inputs[0])
         return GpuEngine(record, timed(engine, seconds), engine.has_graph)
     finally:
         engine.close()
@@ -148,6 +147,22 @@ def _integer_check(part: CpuPart) -> Check:
     integers = part.integer_gemms == part.quantized_linears
     found = f"{part.integer_gemms} of {part.quantized_linears} quantized Linears run as integer products"
     return Check(f"{part.part} on the CPU: integer products", "passed" if integers else "failed", found)
+
+
+def latents_check(bundle: Bundle, encoder: OnnxRuntimeEngine) -> Iterator[Check]:
+    """The encoder on this machine against what it made of the bundle's samples before quantization, on the one that exported
+    it; nothing without samples. It may be as far off as the export measured, and the slack of a trial more."""
+    samples = read_samples(bundle)
+    if samples is None:
+        return
+    steps, latents = samples.steps()
+    wanted = [{"latent": each[None]} for each in latents]
+    own = distance(wanted, [outputs(encoder, {"picture": each}) for each in steps])
+    measured = bundle.manifest.int8.get("encoder", {})
+    usual = Distance(float(measured.get("cosine", 1.0)), float(measured.get("relative_error", 0.0)))
+    too_far = "; ".join(excesses(own, usual))
+    found = too_far or f"cosine {own.cosine}, relative error {own.relative_error}, {len(steps)} samples"
+    yield Check("encoder on the CPU: latents as exported", "failed" if too_far else "passed", found)
 
 
 def _wanted(bundle: Bundle, part: Part) -> list[str]:

@@ -8,9 +8,10 @@ import importlib
 _EXAMPLES = """examples:
   latentloop bench engines
   latentloop bench engines --bundle rover --json
+  latentloop bench motors --fault sign
 """
 # Each has register(subparsers); a module whose packages are missing would otherwise take the others down with it.
-_MODULES = ("engines", "world", "watch", "kill")
+_MODULES = ("engines", "world", "motors", "watch", "kill")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -40,11 +40,38 @@ DELAY_S = 0.08
 Driver = Literal["int8", "fp32", "random", "oracle"]
 DRIVERS: tuple[Driver, ...] = ("int8", "fp32", "random", "oracle")
 
+Choose = Callable[[int, Floats], Floats]
+"""From the step, and the action (2,) that was really commanded in the one before, to the next action."""
+
+
+class Motors(Protocol):
+    """What stands between an action and the wheels."""
+
+    def act(self, rover: Rover, action: Floats) -> Floats:
+        """Live through one step, in which the action takes effect after :data:`DELAY_S`, and say what of it was really
+        commanded. action: float32 (2,) in [-1, 1]."""
+
+
+class PerfectMotors:
+    """Wheels that do what they are told."""
+
+    def __init__(self) -> None:
+        self._running: Doubles = np.zeros((1, 2))
+
+    def act(self, rover: Rover, action: Floats) -> Floats:
+        """See Motors."""
+        rover.drive(DELAY_S, self._running)
+        self._running = np.asarray(action, dtype=np.float64)[None] * SPEC.max_wheel_speed
+        rover.drive(STEP_S - DELAY_S, self._running)
+        return action
+
 
 class Episode:
     """One start and goal. The rover lags: a command takes effect :data:`DELAY_S` after the frame it answers."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, motors: Motors | None = None) -> None:
+        """motors: perfect ones, unless given."""
+        self._motors = PerfectMotors() if motors is None else motors
         self.rng = np.random.default_rng([SEED, number])
         self.painter = ArenaPainter(SEED + number)
         self.rover = Rover(random_pose(self.rng, 1))
@@ -60,16 +87,15 @@ class Episode:
         """The picture that the robot is shown."""
         return Frame(self.painter.paint(self.goal, self.light), 0, 0)
 
-    def act(self, action: Floats) -> None:
-        """Live through one step. action: float32 (2,) in [-1, 1]."""
-        after = np.asarray(action, dtype=np.float64)[None] * SPEC.max_wheel_speed
-        self.rover.drive(DELAY_S, self._running)
-        self.rover.drive(STEP_S - DELAY_S, after)
-        self._running = after
+    def act(self, action: Floats) -> Floats:
+        """Live through one step, and say what was really commanded. action: float32 (2,) in [-1, 1]."""
+        done = self._motors.act(self.rover, action)
+        self._running = np.asarray(done, dtype=np.float64)[None] * SPEC.max_wheel_speed
+        return done
 
     @property
     def running(self) -> Doubles:
-        """The wheel speeds (1, 2) in force."""
+        """The commanded wheel speeds (1, 2) in force."""
         return self._running
 
 
@@ -110,7 +136,7 @@ class OracleRollout:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """The engines of one precision."""
 
     encoder: FrameEncoder
@@ -119,44 +145,46 @@ class _Model:
     reached_cost: float
 
 
-def _model(bundle: Bundle, precision: Literal["int8", "fp32"], config: PlannerConfig) -> _Model:
+def load_model(bundle: Bundle, precision: Literal["int8", "fp32"], config: PlannerConfig) -> Model:
+    """Raises UserError for a bundle that has no goal."""
+    goal = bundle.manifest.goal
+    if goal is None or bundle.manifest.graphs.rollout is None:
+        raise UserError(f"bundle {bundle.manifest.name!r} has no goal and no rollout graph: give a robot's bundle")
     settings = EngineSettings(precision=precision)
     clock = MonotonicClock()
     encoder = FrameEncoder(load_engine(bundle, "encoder", settings), bundle, clock)
     # The clock of the planner stands still, so that it always does the same number of iterations.
     planner = SamplingPlanner(load_engine(bundle, "rollout", settings), FakeClock(), config)
-    assert bundle.manifest.goal is not None
-    return _Model(encoder, load_engine(bundle, "predictor", settings), planner, bundle.manifest.goal.reached_cost)
+    return Model(encoder, load_engine(bundle, "predictor", settings), planner, goal.reached_cost)
 
 
-def _drive_by_model(model: _Model, episode: Episode) -> Callable[[int], Floats]:
+def drive_by_model(model: Model, episode: Episode) -> Choose:
+    """The world model chooses; it sees pictures of the arena."""
     belief = BeliefFilter(model.predictor, FakeClock())
     model.planner.forget()
     goal = Goal("goal", model.encoder.encode(episode.goal_frame()).tokens, model.reached_cost)
-    action = np.zeros(2, dtype=np.float32)
 
-    def choose(step: int) -> Floats:
-        nonlocal action
-        found = belief.update(model.encoder.encode(episode.frame(step)), action)
+    def choose(step: int, before: Floats) -> Floats:
+        found = belief.update(model.encoder.encode(episode.frame(step)), before)
         assert found is not None
         plan = model.planner.plan(found, goal, 1)
-        action = np.zeros_like(action) if plan.reached else plan.actions[0]
-        return action
+        return np.zeros_like(before) if plan.reached else plan.actions[0]
 
     return choose
 
 
-def _drive_by_oracle(episode: Episode, config: PlannerConfig, candidates: int, horizon: int) -> Callable[[int], Floats]:
+def drive_by_oracle(episode: Episode, config: PlannerConfig, candidates: int, horizon: int) -> Choose:
+    """A plan with the true physics of perfect wheels chooses."""
     planner = SamplingPlanner(OracleRollout(episode, candidates, horizon), FakeClock(), config)
     nothing = np.zeros((1, 1), dtype=np.float32)
     belief = Belief(nothing, None, nothing[None], np.zeros((0, 2), dtype=np.float32), 0, 0)
     goal = Goal("goal", nothing, -1.0)
-    return lambda step: planner.plan(belief, goal, 1).actions[0]
+    return lambda step, before: planner.plan(belief, goal, 1).actions[0]
 
 
-def _drive_at_random(episode: Episode) -> Callable[[int], Floats]:
+def _drive_at_random(episode: Episode) -> Choose:
     actions = random_actions(episode.rng, 1, STEPS)[0].astype(np.float32)
-    return lambda step: actions[step]
+    return lambda step, before: actions[step]
 
 
 def bench_world(
@@ -167,23 +195,23 @@ def bench_world(
     goal = bundle.manifest.goal
     if goal is None or bundle.manifest.graphs.rollout is None:
         raise UserError(f"bundle {bundle.manifest.name!r} has no goal and no rollout graph: give a robot's bundle")
-    models = {name: _model(bundle, name, config) for name in ("int8", "fp32") if name in drivers}
+    models = {name: load_model(bundle, name, config) for name in ("int8", "fp32") if name in drivers}
     steps: dict[str, list[int | None]] = {name: [] for name in drivers}
     for number in range(episodes):
         for driver in drivers:
             episode = Episode(number)
             if driver in models:
-                choose = _drive_by_model(models[driver], episode)
+                choose = drive_by_model(models[driver], episode)
             elif driver == "oracle":
-                choose = _drive_by_oracle(episode, config, goal.candidates, goal.horizon)
+                choose = drive_by_oracle(episode, config, goal.candidates, goal.horizon)
             else:
                 choose = _drive_at_random(episode)
-            steps[driver].append(_steps_to_goal(episode, choose))
+            steps[driver].append(steps_to_goal(episode, choose))
         said = ", ".join(f"{name} {sum(s is not None for s in found)}" for name, found in steps.items())
         note(f"episode {number + 1} of {episodes}: reached by {said}")
     return {
         "success": {name: round(sum(s is not None for s in found) / episodes, 4) for name, found in steps.items()},
-        "interval_95": {name: _interval(sum(s is not None for s in found), episodes) for name, found in steps.items()},
+        "interval_95": {name: interval(sum(s is not None for s in found), episodes) for name, found in steps.items()},
         "median_steps": {
             name: float(np.median([s for s in found if s is not None])) if any(s is not None for s in found) else None
             for name, found in steps.items()
@@ -198,15 +226,17 @@ def bench_world(
     }
 
 
-def _steps_to_goal(episode: Episode, choose: Callable[[int], Floats]) -> int | None:
+def steps_to_goal(episode: Episode, choose: Choose) -> int | None:
+    """None where the true pose was never there within :data:`STEPS`."""
+    action: Floats = np.zeros(2, dtype=np.float32)
     for step in range(STEPS):
-        episode.act(choose(step))
+        action = episode.act(choose(step, action))
         if arrived(episode.rover.pose[0], episode.goal):
             return step + 1
     return None
 
 
-def _interval(reached: int, episodes: int) -> tuple[float, float]:
+def interval(reached: int, episodes: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (Wilson 1927)."""
     z = 1.96
     share, square = reached / episodes, z * z / episodes

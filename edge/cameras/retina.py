@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edge.cameras.camera import Camera, CameraError, CameraStatus
 from edge.clock import NS_PER_S, Clock
-from edge.intrinsics import Intrinsics
+from edge.intrinsics import Intrinsics, taken_out
 from edge.messages import Frame
 from edge.scaling import Scaler
 
@@ -45,7 +45,8 @@ class Retina:
     @property
     def fingerprint(self) -> str:
         plain = self._camera.fingerprint
-        return plain if self._intrinsics is None else f"{plain} straightened {self._intrinsics.lens.fingerprint}"
+        lens = taken_out(self._intrinsics)
+        return f"{plain} straightened {lens}" if lens else plain
 
     def start(self) -> None:
         """Also raises IntrinsicsError, before the first tick, if the intrinsics do not fit the camera's pictures."""

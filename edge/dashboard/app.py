@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.dashboard.access import SESSION_NS, Access
-from edge.dashboard.feed import Feed, stale_after_ns
+from edge.dashboard.feed import Building, Feed, stale_after_ns
 from edge.dashboard.guard import LOGIN_PATH, OPERATOR, STOP_PATH, Guard, address_of
 from edge.dashboard.metrics import CONTENT_TYPE, Metrics
 from edge.dashboard.observations import Observations
@@ -57,6 +57,7 @@ class Pages:
         period_s: float | None,
         operator: Operator | None,
         observations: Observations,
+        engines: Building | None,
         access: Access,
         clock: Clock,
         open_to_viewers: bool,
@@ -72,7 +73,7 @@ class Pages:
         self._clock = clock
         self._open_to_viewers = open_to_viewers
         self._cookie = cookie
-        self._feed = Feed(observations, clock, period_s)
+        self._feed = Feed(observations, clock, period_s, engines)
         self._metrics = Metrics(observations)
         self._acting = asyncio.Lock()
         routes = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -16,7 +17,7 @@ from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.dashboard.observations import Newest, Observations
 from edge.dashboard.picture import jpeg
 from edge.dashboard.state import More, Problem, Timings, describe, more, timings
-from edge.messages import Frame, Goal
+from edge.messages import EngineBuild, Frame, Goal
 
 BEAT_S = 0.1
 """At most ten states and pictures a second."""
@@ -27,6 +28,14 @@ MAX_CLIENTS = 8
 TRY_AGAIN_LATER = 1013
 
 _logger = logging.getLogger(__name__)
+
+
+class Building(Protocol):
+    """Engines built in the background, as :class:`edge.engines.tensorrt.background.BackgroundBuild` does it."""
+
+    @property
+    def state(self) -> EngineBuild:
+        """How far it is; read by the dashboard's thread."""
 
 
 class _Client:
@@ -43,8 +52,9 @@ class _Client:
 class Feed:
     """Runs in the dashboard's event loop only. period_s: the loop's tick period, None if it runs as fast as it can."""
 
-    def __init__(self, observations: Observations, clock: Clock, period_s: float | None) -> None:
+    def __init__(self, observations: Observations, clock: Clock, period_s: float | None, engines: Building | None) -> None:
         self._observations = observations
+        self._engines = engines
         self._clock = clock
         self._period_ms = None if period_s is None else period_s * 1000.0
         self._clients: set[_Client] = set()
@@ -139,7 +149,8 @@ class Feed:
             self._goal = goal
             self._goal_number += 1
         pictured = self._goal_number if goal is not None and goal.picture is not None else 0
-        return self._encoder.encode(describe(newest, now_ns, self._timings, self._period_ms, pictured)).decode()
+        building = None if self._engines is None else self._engines.state
+        return self._encoder.encode(describe(newest, now_ns, self._timings, self._period_ms, pictured, building)).decode()
 
     def _encoded(self, frame: Frame) -> bytes:
         if self._jpeg is None or frame is not self._frame:

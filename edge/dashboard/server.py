@@ -16,6 +16,7 @@ import uvicorn
 from edge.clock import Clock, MonotonicClock
 from edge.dashboard.access import Access, TokenError, load_or_create_token
 from edge.dashboard.app import Pages
+from edge.dashboard.feed import Building
 from edge.dashboard.observations import Observations
 from edge.dashboard.operator import Operator
 from edge.errors import UserError
@@ -50,7 +51,8 @@ class Dashboard:
     operator: who carries out the page's verbs; None hides everything about motors. host: loopback by default, where
     looking needs no login; on any other address everything needs the token. port: 0 takes any free one.
     token_path: the operator token, created if absent. axes: names of the motor axes. period_s: the loop's tick
-    period, against which stage times are drawn; None if it runs as fast as it can.
+    period, against which stage times are drawn; None if it runs as fast as it can. engines: the build of engines in the
+    background, if there is one.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Dashboard:
         clock: Clock | None = None,
         axes: Sequence[str] = (),
         period_s: float | None = None,
+        engines: Building | None = None,
     ) -> None:
         self._title = title
         self._operator = operator
@@ -73,6 +76,7 @@ class Dashboard:
         self._clock = MonotonicClock() if clock is None else clock
         self._axes = tuple(axes)
         self._period_s = period_s
+        self._engines = engines
         self._observations = Observations(self._clock)
         self._token = ""
         self._server: _Server | None = None
@@ -138,6 +142,7 @@ class Dashboard:
             period_s=self._period_s,
             operator=self._operator,
             observations=self._observations,
+            engines=self._engines,
             access=Access(self._token, self._clock),
             clock=self._clock,
             open_to_viewers=loopback,

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.dashboard.observations import Newest, Sample, Seen
-from edge.messages import Floats, Tick
+from edge.messages import EngineBuild, Floats, Tick
 
 SMALLEST_P = 1e-12
 HEAT_UNIT = 100
@@ -125,6 +125,7 @@ class State(msgspec.Struct, tag_field="type", tag="state"):
     tick: Spread | None
     engine: Spread | None
     latency: Spread | None
+    engine_build: EngineBuild | None
 
 
 class EventState(msgspec.Struct):
@@ -187,8 +188,16 @@ def timings(samples: Sequence[Sample]) -> Timings:
     )
 
 
-def describe(newest: Newest, now_ns: int, over_a_minute: Timings, period_ms: float | None, goal_picture: int) -> State:
-    """The page's view of the newest tick. goal_picture: number of the goal's picture, 0 for none."""
+def describe(
+    newest: Newest,
+    now_ns: int,
+    over_a_minute: Timings,
+    period_ms: float | None,
+    goal_picture: int,
+    building: EngineBuild | None = None,
+) -> State:
+    """The page's view of the newest tick. goal_picture: number of the goal's picture, 0 for none. building: engines in the
+    background, None where none are built."""
     tick = newest.tick
     belief = tick.belief
     return State(
@@ -215,6 +224,7 @@ def describe(newest: Newest, now_ns: int, over_a_minute: Timings, period_ms: flo
         tick=over_a_minute.tick,
         engine=over_a_minute.engine,
         latency=over_a_minute.latency,
+        engine_build=building if building is not None and building.text else None,
     )
 
 

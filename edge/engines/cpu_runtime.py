@@ -17,12 +17,10 @@ import msgspec
 from edge.bundle import Bundle, Part
 from edge.cpu_name import cpu_name
 from edge.engines.engine import Engine, EngineError
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.feeds import feeds_for
 from edge.engines.openvino_engine import OpenVinoEngine, openvino_installed
-from edge.engines.tensorrt.feeds import feeds_for
-from edge.engines.tensorrt.making import exact_engine
-from edge.engines.tensorrt.record import Verdict
-from edge.engines.tensorrt.trial import judge
+from edge.engines.peers import exact_engine, usual_engine
+from edge.engines.trial import Verdict, judge
 from edge.state_folder import state_folder
 from edge.whole_file import write_whole
 
@@ -85,13 +83,12 @@ def compare(bundle: Bundle, part: Part, graph: bytes, threads: int) -> Verdict:
     path = str(bundle.folder / bundle.graph(part).file)
     engines: list[Engine] = []
     try:
-        encoder_path = bundle.folder / bundle.graph("encoder").file
-        encoder = OnnxRuntimeEngine(encoder_path.read_bytes(), str(encoder_path), threads=threads)
+        encoder = usual_engine(bundle, "encoder", threads)
         engines.append(encoder)
         feeds = feeds_for(bundle, part, encoder)
         exact = exact_engine(bundle, part)
         engines.append(exact)
-        reference = OnnxRuntimeEngine(graph, path, threads=threads)
+        reference = usual_engine(bundle, part, threads)
         engines.append(reference)
         candidate = OpenVinoEngine(graph, path, threads=threads)
         engines.append(candidate)

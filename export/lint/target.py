@@ -47,4 +47,6 @@ JETPACK7 = Target(
     frozenset((_OPERATORS_10_1 + _ADDED_UP_TO_10_15).split()),
     frozenset({"INT8", "INT4", "FLOAT8E4M3FN", "FLOAT4E2M1"}),
 )
+CPU = "cpu"
+"""A target of an export for which TensorRT is not asked."""
 TARGETS = {target.name: target for target in (JETPACK6, JETPACK7)}

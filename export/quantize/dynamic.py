@@ -6,33 +6,15 @@ onnxruntime's own quantizer writes it, as DynamicQuantizeLinear and MatMulIntege
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from calibration.activations import ScaleTable
-from edge.bundle import Part
 from export.external_weights import whole
 from export.onnx_cleaning import strip_notes
-from export.quantize.linears import find_linears
-from export.quantize.pipeline import Quantized
-
-NO_TABLE = ScaleTable("max", "no data: every call has the scales of its own activations", {})
-
-
-def quantize_dynamically(
-    graphs: Mapping[Part, onnx.ModelProto], keep_float: Sequence[str] = ()
-) -> dict[Part, Quantized]:
-    """FP32 graphs to graphs with dynamic scales. keep_float: layers, by the end of their name, that stay as they are."""
-    found: dict[Part, Quantized] = {}
-    for part, graph in graphs.items():
-        chosen = tuple(linear for linear in find_linears(graph) if not linear.layer.endswith(tuple(keep_float)))
-        model = write_dynamic(graph, [linear.node for linear in chosen]) if chosen else whole(graph)
-        found[part] = Quantized(model.SerializeToString(), NO_TABLE, graph, chosen, {})
-    return found
 
 
 def write_dynamic(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:

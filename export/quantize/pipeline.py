@@ -22,8 +22,10 @@ from calibration.activations import (
 from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
 from export.effort import affordable
-from export.external_weights import embed, loadable
-from export.quantize.bias import corrected
+from export.external_weights import embed, loadable, whole
+from export.quantize.bias import with_new_biases
+from export.quantize.centre import centred
+from export.quantize.dynamic import write_dynamic
 from export.quantize.linears import Linear, find_linears, with_outputs
 from export.quantize.qdq import write_qdq
 from export.quantize.smooth import Smoothed, fold, foldable
@@ -48,6 +50,7 @@ class Calibration:
     cache: ScaleCache | None = None
 
 
+NO_TABLE = ScaleTable("max", "no data: every call has the scales of its own activations", {})
 PLAIN = Calibration()
 SMOOTHED = Calibration(smoothing=True)
 
@@ -57,7 +60,7 @@ class Quantized:
     """A master graph and how it came about. table: the scales that are in it. linears: how many Linears carry them, which
     are those in chosen. fp32: the graph that they are scales of. rounding: what they do on average, empty without bias
     correction. smoothed: what was folded into the graph before, None where nothing was tried. file: the scale table in the
-    cache, None without one; reused: it was there before."""
+    cache, None without one; reused: it was there before. dynamic: every call finds its own scales, and the table is empty."""
 
     model: bytes
     table: ScaleTable
@@ -67,6 +70,7 @@ class Quantized:
     smoothed: Smoothed | None = None
     file: Path | None = None
     reused: bool = False
+    dynamic: bool = False
 
     @property
     def linears(self) -> int:
@@ -113,6 +117,7 @@ def quantize(
         return choose_ranges(histograms, how.method, made_from=made_from)
 
     table, file, reused = (measure(), None, False) if how.cache is None else how.cache.table(key, frames, how.method, measure)
+    table = centred(table, model, every)
     rounding: Arrays = {}
     if how.correcting and tensors:
         few = islice(batches(), affordable(model, CORRECTED_ON, least=LEAST_BATCHES, times=RUNS_OF_A_BATCH))
@@ -120,7 +125,7 @@ def quantize(
         def measure_means() -> Arrays:
             return measure_rounding(observed, table, few, weights=folder, progress=progress)
 
-        rounding = once(f"{how.method}-means", key, measure_means)
+        rounding = once(f"{how.method}-means-centred", key, measure_means)
     linears = [linear for linear in every if not linear.layer.endswith(tuple(keep_float))]
     return _written(Quantized(b"", table, model, tuple(linears), rounding, smoothed, file, reused))
 
@@ -131,11 +136,20 @@ def requantize(quantized: Quantized, keep_float: Collection[str]) -> Quantized:
     return _written(replace(quantized, chosen=left))
 
 
+def quantize_dynamically(model: onnx.ModelProto, keep_float: Sequence[str] = ()) -> Quantized:
+    """FP32 graph to one whose scales are found in every call (export.quantize.dynamic). keep_float: as in quantize."""
+    chosen = tuple(linear for linear in find_linears(model) if not linear.layer.endswith(tuple(keep_float)))
+    return _written(Quantized(b"", NO_TABLE, model, chosen, {}, dynamic=True))
+
+
 def _written(quantized: Quantized) -> Quantized:
+    if quantized.dynamic:
+        nodes = [linear.node for linear in quantized.chosen]
+        graph = write_dynamic(quantized.fp32, nodes) if nodes else whole(quantized.fp32)
+        return replace(quantized, model=graph.SerializeToString())
     used = {linear.activation: quantized.table.tensors[linear.activation] for linear in quantized.chosen}
     graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)
-    if quantized.rounding:
-        graph = corrected(graph, quantized.fp32, quantized.chosen, quantized.rounding)
+    graph = with_new_biases(graph, quantized.fp32, quantized.chosen, quantized.table, quantized.rounding)
     embed(graph)
     return replace(
         quantized, model=graph.SerializeToString(), table=msgspec.structs.replace(quantized.table, tensors=used)

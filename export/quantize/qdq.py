@@ -49,13 +49,29 @@ def write_qdq(model: onnx.ModelProto, table: ScaleTable, linears: Sequence[Linea
 
 
 def activation_pair(x: str, table: ScaleTable, constant: Constant) -> list[onnx.NodeProto]:
-    """Q and DQ of an activation, which give ``{x}_dequantized``."""
+    """Q and DQ of an activation, which give ``{x}_dequantized``: the activation less its centre."""
     zero = constant(ACTIVATION_ZERO_POINT, np.array(0, np.int8))
     scale = constant(f"{x}_scale", np.array(table.tensors[x].scale, np.float32))
-    integers = f"{x}_quantized"
+    integers, result = f"{x}_quantized", f"{x}_dequantized"
+    centre = table.tensors[x].centre
+    before = []
+    if centre:
+        middle = constant(f"{x}_centre", np.array(centre, np.float32))
+        before = [helper.make_node("Sub", [x, middle], [f"{x}_centred"], f"{x}_centring")]
+        x = f"{x}_centred"
     return [
+        *before,
         helper.make_node("QuantizeLinear", [x, scale, zero], [integers], f"{x}_q"),
-        helper.make_node("DequantizeLinear", [integers, scale, zero], [f"{x}_dequantized"], f"{x}_dq"),
+        helper.make_node("DequantizeLinear", [integers, scale, zero], [result], f"{x}_dq"),
+    ]
+
+
+def dynamic_pair(x: str) -> list[onnx.NodeProto]:
+    """Q and DQ of an activation by the range that it turns out to have, which give ``{x}_dequantized``."""
+    made = [f"{x}_quantized", f"{x}_scale", f"{x}_zero_point"]
+    return [
+        helper.make_node("DynamicQuantizeLinear", [x], made, f"{x}_q"),
+        helper.make_node("DequantizeLinear", made, [f"{x}_dequantized"], f"{x}_dq"),
     ]
 
 

@@ -43,7 +43,7 @@ def damage_by_layer(
     """Every quantized layer alone, worst first. The error is ||a - b|| / ||a||, of a rollout that of the plans' costs less
     their mean, because an error that all plans share does not change which is best. Of a large graph fewer feeds are used.
     Blocks for the runs."""
-    graph = SwitchedGraph(quantized.fp32, quantized.table)
+    graph = SwitchedGraph(quantized)
     seen = late_costs if part == "rollout" else _whole
     feeds = feeds[: affordable(quantized.fp32, len(feeds), times=1 + len(graph.layers))]
     exact = [seen(graph.run(feed, ())) for feed in feeds]

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from calibration.activations import ScaleTable
 from edge.messages import Floats
 from export.external_weights import engine_of, values
 from export.feeds import run
-from export.quantize.linears import Linear, find_linears
-from export.quantize.qdq import Constant, activation_pair, rewritten, weight_dequantized
+from export.quantize.linears import Linear
+from export.quantize.pipeline import Quantized
+from export.quantize.qdq import Constant, activation_pair, dynamic_pair, quantize_weight, rewritten, weight_dequantized
 from export.sources.source import Feed
 
 SWITCHES = "switches"
@@ -23,11 +23,12 @@ class SwitchedGraph:
     """An FP32 graph of which any layers can run quantized. layers: their names, in graph order; a layer that a graph uses
     in several places (a rollout does in every step) is one.
 
-    model: the FP32 graph. table: scales of its activations; Linears that it has none for stay in float for good.
+    quantized: its chosen Linears can be switched, all others stay in float for good. Where scales are dynamic the branch finds
+    them as the graph on the device does; only the weights' scales differ, by what FP16 rounds.
     """
 
-    def __init__(self, model: onnx.ModelProto, table: ScaleTable) -> None:
-        linears = [linear for linear in find_linears(model) if linear.activation in table.tensors]
+    def __init__(self, quantized: Quantized) -> None:
+        model, linears = quantized.fp32, quantized.chosen
         self.layers = list(dict.fromkeys(linear.layer for linear in linears))
         place = {layer: index for index, layer in enumerate(self.layers)}
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -36,16 +37,25 @@ class SwitchedGraph:
             at = place[linear.layer]
             index = constant(f"switch_{at}", np.array(at, np.int64))
             switch, given = f"{node.name}_switched", f"{node.output[0]}_branch"
-            rounded = [f"{linear.activation}_dequantized", f"{linear.weight}_dequantized"]
-            quantized = [
-                *activation_pair(linear.activation, table, constant),
-                weight_dequantized(linear, values(constants[linear.weight]), constant),
-                helper.make_node("MatMul", rounded, [given]),
+            x, rounded = linear.activation, [f"{linear.activation}_dequantized", f"{linear.weight}_dequantized"]
+            pair = dynamic_pair(x) if quantized.dynamic else activation_pair(x, quantized.table, constant)
+            centre = 0.0 if quantized.dynamic else quantized.table.tensors[x].centre
+            weight = values(constants[linear.weight])
+            product = f"{given}_centred" if centre else given
+            integers = [
+                *pair,
+                weight_dequantized(linear, weight, constant),
+                helper.make_node("MatMul", rounded, [product]),
             ]
+            if centre:
+                steps, scales = quantize_weight(weight)
+                moved = centre * (steps * scales.astype(np.float64)).sum(axis=0)
+                back = constant(f"{node.name}_back", moved.astype(np.float32))  # what with_new_biases folds into the bias
+                integers.append(helper.make_node("Add", [product, back], [given]))
             floating = [helper.make_node("MatMul", list(node.input), [given])]
             result = helper.make_tensor_value_info(given, TensorProto.FLOAT, None)
             branches = {
-                "then_branch": helper.make_graph(quantized, "quantized", [], [result]),
+                "then_branch": helper.make_graph(integers, "quantized", [], [result]),
                 "else_branch": helper.make_graph(floating, "floating", [], [result]),
             }
             return [

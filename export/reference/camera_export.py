@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bundle import FORMAT, Bundle, LatentShape, Manifest, Part, Picture, Timing
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.bundle import LatentShape, Part, Picture, Timing
 from edge.errors import UserError
 from edge.messages import Floats
-from export.assemble import NO_GRAPHS, assemble, own_version
-from export.feeds import encode, run
+from export.frames import Footage
 from export.onnx_graphs import to_onnx
-from export.quantize.pipeline import Quantized, quantize
+from export.pipeline import export_bundle, say_outcome
+from export.quantize.pipeline import PLAIN
 from export.reference.camera_data import FIXED_CAMERAS, SOURCES, TRAINED_SHARE, Clip, load, read_video
 from export.reference.camera_model import CameraModel
-from export.verify import latent_report
-
-Feed = dict[str, NDArray[Any]]
-PARTS: tuple[Part, Part] = ("encoder", "predictor")
+from export.sources.source import Feed, Source
 
 
 class _EncoderGraph(nn.Module):
@@ -95,92 +89,38 @@ def runs(clips: Sequence[Clip], model: CameraModel, count: int, length: int, see
     return found
 
 
-def windows(latents: Floats, context: int) -> Iterator[tuple[Feed, Floats]]:
-    """Every context in the runs, and what came after it."""
-    for sequence in latents:
-        for start in range(len(sequence) - context):
-            yield {"context": sequence[None, start : start + context]}, sequence[start + context]
-
-
-def export_camera(
-    model: CameraModel,
-    data: Path,
-    out: Path,
-    *,
-    made_from: str,
-    with_fp32: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> Bundle:
-    """The whole way from a torch model to a bundle at ``out``. data: folder of the footage, see camera_data. with_fp32:
-    put the graphs from before quantization in as well. Raises UserError."""
+def source_of(model: CameraModel, made_from: str) -> Source:
+    """The model as the pipeline takes it, with torch as the peer of its graphs and the attribution its footage asks for."""
     spec = model.spec
-    say("writing the FP32 graphs")
-    graphs = export_graphs(model)
-    fp32 = {part: graph.SerializeToString() for part, graph in graphs.items()}
-    exact = {part: OnnxRuntimeEngine(content, f"{part} (fp32)") for part, content in fp32.items()}
 
-    footage = load(data)
-    moving = [clip for clip in footage.clips if clip.fps > 0.0]
-    pictures = runs(moving, model, 60, spec.context + 3, seed=1)
-    source = f"{len(pictures)} runs of {spec.context + 3} frames of the training footage"
-    say("calibrating")
-    flat = np.concatenate(pictures)
-    quantized: dict[Part, Quantized] = {}
-    quantized["encoder"] = quantize(graphs["encoder"], lambda: ({"picture": p[None]} for p in flat), made_from=source)
-    encoder = OnnxRuntimeEngine(quantized["encoder"].model, "encoder (int8)")
-    latents = encode(encoder, np.stack(pictures))
+    def peer(part: Part, feed: Feed) -> Floats:
+        given = torch.from_numpy(feed["picture" if part == "encoder" else "context"])
+        with torch.no_grad():
+            output: Floats = (model.encoder if part == "encoder" else model.predictor)(given).numpy()
+        return output
 
-    def feeds() -> Iterator[Feed]:
-        return (feed for feed, _ in windows(latents, spec.context))
-
-    quantized["predictor"] = quantize(graphs["predictor"], feeds, made_from=source)
-
-    say("verifying on footage that was not trained on")
-    fresh = [read_video(data / "intel_sample_videos" / name, TRAINED_SHARE, 0.5) for name in FIXED_CAMERAS]
-    engines = {part: OnnxRuntimeEngine(q.model, f"{part} (int8)") for part, q in quantized.items()}
-    report = _verify(exact, engines, runs(fresh, model, 15, spec.context + 9, seed=2), spec.context)
-    report["linears_quantized"] = {part: q.linears for part, q in quantized.items()}
-
-    manifest = Manifest(
-        format=FORMAT,
+    return Source(
         name="camera",
-        version="1",
-        kind="camera",
-        made_from=made_from,
-        made_by=f"latentloop {own_version()}, torch {torch.__version__}",
         licence="Apache-2.0",
-        attribution=tuple(f"trained on: {source.attribution}" for source in SOURCES),
+        made_from=made_from,
+        made_with=f"torch {torch.__version__}",
         picture=Picture(spec.height, spec.width),
         latent=LatentShape(spec.grid[0] * spec.grid[1], spec.latent, spec.grid),
         time=Timing(spec.step_s, spec.context),
-        graphs=NO_GRAPHS,
-        files={},
-        int8=report,
+        graphs=export_graphs(model),
+        peer=peer,
+        attribution=tuple(f"trained on: {source.attribution}" for source in SOURCES),
     )
-    return assemble(out, manifest, quantized, with_fp32=with_fp32)
 
 
-def _verify(
-    exact: dict[Part, OnnxRuntimeEngine],
-    engines: dict[Part, OnnxRuntimeEngine],
-    pictures: Sequence[NDArray[np.uint8]],
-    context: int,
-) -> dict[str, Any]:
-    """Latents of INT8 against FP32; prediction errors of both, each on its own latents, as a share of their variance."""
-    latents = {"fp32": encode(exact["encoder"], np.stack(pictures))}
-    latents["int8"] = encode(engines["encoder"], np.stack(pictures))
-    report: dict[str, Any] = {
-        "encoder": latent_report(latents["fp32"], latents["int8"]),
-        "predictor": {},
-    }
-    for kind, parts in (("fp32", exact), ("int8", engines)):
-        pairs = [(run(parts["predictor"], feed)[0], feed["context"][0, -1], now) for feed, now in windows(latents[kind], context)]
-        predicted, before, truth = (np.stack(x) for x in zip(*pairs, strict=True))
-        variance = truth.var(axis=(0, 1)).mean()
-        report["predictor"][f"{kind}_error"] = round(float(np.square(predicted - truth).mean() / variance), 4)
-        report["predictor"][f"{kind}_error_if_nothing_changes"] = round(float(np.square(before - truth).mean() / variance), 4)
-    report["verified_on"] = f"{len(pictures)} runs of {len(pictures[0])} frames of footage that was not trained on"
-    return report
+def footage_of(model: CameraModel, data: Path) -> Footage:
+    """To calibrate on, what was trained on; to verify on, what was not. data: folder of the footage, see camera_data. Raises
+    UserError."""
+    length = model.spec.context + 3
+    moving = [clip for clip in load(data).clips if clip.fps > 0.0]
+    fresh = [read_video(data / "intel_sample_videos" / name, TRAINED_SHARE, 0.5) for name in FIXED_CAMERAS]
+    seen, unseen = runs(moving, model, 60, length, seed=1), runs(fresh, model, 15, length + 6, seed=2)
+    return Footage(np.stack(seen), np.stack(unseen), f"{len(seen)} runs of {length} frames of the training footage")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -188,24 +128,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=Path("build/camera/camera.pt"), help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the footage (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("edge/bundles/camera"), help="default: %(default)s")
+    parser.add_argument("--keep-float", action="append", default=[], metavar="LAYER", help="leave layers that end so in float")
     parser.add_argument("--fp32", action="store_true", help="put the graphs from before quantization in as well (3 MB)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        bundle = export_camera(
-            load_model(given.weights),
-            given.data,
+        model = load_model(given.weights)
+        outcome = export_bundle(
+            source_of(model, f"{given.weights.name}, trained by export.reference.camera_train"),
+            footage_of(model, given.data),
             given.out,
-            made_from=f"{given.weights.name}, trained by export.reference.camera_train",
+            keep_float=tuple(given.keep_float),
+            how=PLAIN,
             with_fp32=given.fp32,
+            with_samples=False,  # the footage is other people's
             say=lambda line: print(line, flush=True),
         )
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"wrote {bundle.folder}: {msgspec.json.format(msgspec.json.encode(bundle.manifest.int8), indent=1).decode()}")
-    return 0
+    return say_outcome(outcome)
 
 
 if __name__ == "__main__":

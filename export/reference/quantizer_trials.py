@@ -31,9 +31,8 @@ from edge.messages import Floats
 from export.compare import compare
 from export.feeds import Plans, babbled_plans
 from export.frames import Footage, read_footage
-from export.quantize.dynamic import quantize_dynamically
 from export.quantize.model import quantize_model
-from export.quantize.pipeline import Calibration, Quantized
+from export.quantize.pipeline import Calibration, Quantized, quantize_dynamically
 from export.reference import camera_export, rover_export
 from export.reference.lewm_random import randomised
 from export.reference.rover_data import record
@@ -103,7 +102,7 @@ def trials(subject: Subject, folder: Path) -> Iterator[tuple[str, dict[Part, Qua
                     how=Calibration(method, subject.smoothing, correcting, ScaleCache(folder)),
                 ),
             )
-    yield "dynamic", quantize_dynamically(subject.graphs, subject.keep_float)
+    yield "dynamic", {part: quantize_dynamically(graph, subject.keep_float) for part, graph in subject.graphs.items()}
 
 
 def figures(subject: Subject, exact: Mapping[Part, Engine], found: Mapping[Part, Engine]) -> dict[str, float]:

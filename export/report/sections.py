@@ -138,7 +138,7 @@ def layers(evidence: Evidence) -> str:
 def lint(evidence: Evidence) -> str:
     """What TensorRT would refuse or get wrong, by target."""
     found: Mapping[str, Sequence[str]] | None = evidence.figures.get("lint")
-    if found is None:
+    if not found:
         return ""
     rows = []
     for target, findings in found.items():

@@ -46,6 +46,7 @@ class Source:
     shapes. plan_shape: N and K of the rollout graph, None without one. keep_float: layers, by the end of their name, that stay
     as they are. peer: the output of the original framework for a part's inputs, to hold the FP32 graph against; None where
     there is no other framework. licence: of the weights, as far as it is known. made_with: the frameworks, with versions.
+    attribution: what licences ask to be named, one line each.
     """
 
     name: str
@@ -60,3 +61,4 @@ class Source:
     plan_shape: tuple[int, int] | None = None
     keep_float: tuple[str, ...] = ()
     peer: Callable[[Part, Feed], Floats] | None = None
+    attribution: tuple[str, ...] = ()

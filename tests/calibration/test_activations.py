@@ -93,7 +93,7 @@ def test_a_graph_is_watched_batch_by_batch():
 
 
 def test_tables_survive_the_file_and_broken_ones_are_refused(tmp_path):
-    table = ScaleTable("mse", "a test", {"x": ActivationRange(-1.5, 2.25, 2.0, 10)})
+    table = ScaleTable("mse", "a test", {"x": ActivationRange(-1.5, 2.25, 2.0, 10), "y": ActivationRange(0.0, 9.0, 4.0, 10, 3.5)})
     path = tmp_path / "scales.json"
     table.save(path)
     assert ScaleTable.load(path) == table

@@ -204,13 +204,60 @@ def test_ctrl_c_stops_the_motors(library: ctypes.CDLL) -> None:
     assert (made.state, made.outputs) == (State.LINKED, (0, 0))
 
 
-def test_a_pause_of_the_machine_is_survived_and_the_movement_repeated(library: ctypes.CDLL) -> None:
-    made = motors(library, PLANTED["little torque"])
-    for ms in (2000, 6000, 9000):
-        made.at[ms] = lambda: made.stall(150)
-    found = measure(made)
-    assert made.armings > 2
-    assert found.config("").forward.gain == pytest.approx(0.95, rel=GAIN)
+def _stalls(made: InjectedMotors, first_ms: int, every_ms: int, ms: int) -> None:
+    """The host stands still for so long, again and again."""
+
+    def stall() -> None:
+        made.stall(ms)
+        _stalls(made, made.clock.now_ns() // 1_000_000 + every_ms, every_ms, ms)
+
+    made.at[first_ms] = stall
+
+
+STALLS: dict[str, tuple[str, int, int, int]] = {
+    "of 150 ms, often": ("little torque", 600, 2300, 150),
+    "of 150 ms, at other moments": ("reversed, weak, stiff, late", 2100, 2300, 150),
+    "of a second": ("reversed, weak, stiff, late", 1100, 3100, 1000),
+    "of five seconds": ("little torque", 1600, 4300, 5000),
+}
+"""The wheel; the first, the time between them and how long each is, ms. A movement that was held up and is made again while the
+wheel still coasts looks like a motor that answers at once, or never twice alike: none of these may end so."""
+
+
+@pytest.mark.parametrize("case", STALLS)
+def test_movements_that_the_host_stalled_in_are_repeated_and_not_judged(library: ctypes.CDLL, case: str) -> None:
+    name, first_ms, every_ms, ms = STALLS[case]
+    wheel = PLANTED[name]
+    made = motors(library, wheel)
+    _stalls(made, first_ms, every_ms, ms)
+    config = measure(made).config("")
+    assert made.armings > 5
+    assert config.latency_ms == pytest.approx(wheel.delay_ms, abs=DELAY_MS)
+    for way in (config.forward, config.backward):
+        assert way.dead_band == pytest.approx(wheel.dead_band, abs=DEAD_BAND)
+        assert way.gain == pytest.approx(wheel.gain, rel=GAIN)
+    assert config.max_slew == (None if wheel.max_acceleration > 1000.0 else pytest.approx(wheel.max_acceleration, rel=SLEW))
+
+
+@pytest.mark.parametrize("ms", [70, 1000, 10_000])
+def test_a_stall_while_arming_is_no_lost_firmware(library: ctypes.CDLL, ms: int) -> None:
+    made = motors(library, PERFECT)
+    made.at[25] = lambda: made.stall(ms)
+    mover = Mover(made, made.clock, (TOP, TOP), 100_000_000)
+    with mover.armed():
+        assert made.state is State.ACTIVE
+    made.run(500)
+    assert (made.state, made.outputs) == (State.LINKED, (0, 0))
+
+
+def test_a_machine_that_never_gets_to_it_is_told_so_and_the_motors_stop(library: ctypes.CDLL) -> None:
+    made = motors(library, PERFECT)
+    _stalls(made, 3000, 100, 80)
+    with pytest.raises(Doubt, match=r"^the calibration was held up 8 times in a row \(.*\): end other programs on this machine$"):
+        measure(made)
+    assert made.armings < 16
+    made.run(1000)
+    assert made.state in (State.LINKED, State.SAFE) and made.outputs == (0, 0)
 
 
 # -- and used ----------------------------------------------------------------------------------------------------------

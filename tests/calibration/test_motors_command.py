@@ -83,6 +83,10 @@ def test_a_person_is_asked_and_the_file_is_written(world: Path, robot: Path) -> 
     asked = command(str(robot), "--axis", "left", "--axis", "left", "--json")
     with subprocess.Popen(asked, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         os.write(person, b"ARM\nwhat\nb\n")
+        until(lambda: driven(world)[1] or process.poll() is not None)
+        process.send_signal(signal.SIGSTOP)  # the machine stalls; the movement is made again afterwards
+        until(lambda: driven(world) == ("safe", False))
+        process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=HANGS_S)
     os.close(person)
     os.close(terminal)

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 
 from edge.arming import arm_when_healthy
-from edge.bundle import load
+from edge.bundle import Bundle, load
 from edge.config import parse_config
 from edge.demo import World
+from edge.engines.tensorrt.background import WAITING, BackgroundBuild
+from edge.engines.tensorrt.cache import PlanCache
 from edge.messages import Tick
 from edge.robot import Robot
+from edge.safety import ARMED_STATES
 from edge.worlds.guide import ArenaGuide
 from tests.edge.test_intrinsics import GOPRO
 
@@ -174,6 +177,34 @@ def test_a_calibrated_axis_is_sent_the_other_way_round(arena: Path, tmp_path: Pa
     turned = np.array([tick.telemetry.velocity for tick in ticks if tick.command is not None and tick.telemetry is not None])
     assert len(told) > 10
     assert float((told[:-1] * turned[1:]).sum()) < 0.0
+
+
+def test_engines_are_built_until_the_robot_is_armed_and_not_while_it_is(
+    arena: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = "import sys, time; print('encoder as int8: building', file=sys.stderr); time.sleep(600)"
+
+    def build(bundle: Bundle) -> BackgroundBuild:
+        return BackgroundBuild(bundle, (sys.executable, "-u", "-c", builder), PlanCache(tmp_path / "engines"))
+
+    monkeypatch.setattr("edge.robot.build_in_background", build)
+    told: list[tuple[bool, str]] = []
+    stop = threading.Event()
+    text = GOOD + f'[memory]\nfolder = "{tmp_path}/memory"\n'
+    with Robot(parse_config(text.encode(), "robot.toml"), arena, observers=(lambda tick: observe(tick),)) as robot:
+
+        def observe(tick: Tick) -> None:
+            assert robot.building is not None
+            told.append((tick.state in ARMED_STATES, robot.building.state.text))
+            if told[-1][1] == WAITING or len(told) >= 600:
+                stop.set()
+            elif told[-1][1].endswith("encoder as int8") and arming.ident is None:
+                arming.start()
+
+        arming = threading.Thread(target=arm_when_healthy, args=(robot.supervisor, robot.clock, stop))
+        robot.run(stop)
+        arming.join()
+    assert (False, "building TensorRT engine encoder as int8") in told and told[-1] == (True, WAITING)
 
 
 def test_the_robot_drives_and_remembers(arena: Path) -> None:

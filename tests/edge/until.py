@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-HANGS_S = 20.0
+HANGS_S = 120.0
 
 
 def until(asked: Callable[[], T | None]) -> T:

@@ -1,4 +1,6 @@
-"""One export of a small-planned rover with random weights, shared by the tests of this folder: tracing takes seconds."""
+"""One export of a small-planned rover with random weights, shared by the tests of this folder: tracing takes seconds.
+
+Random weights are below the gate, so the bundle is put together by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import torch
 from torch import nn
 
 from edge.bundle import Bundle
-from export.reference.rover_export import export_rover
+from export.assemble import assemble
+from export.reference.rover_export import Measured, measure_rover
 from export.reference.rover_model import Block, RoverModel, RoverModelSpec
 
 CANDIDATES, HORIZON = 8, 4
@@ -26,6 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Exported(NamedTuple):
     model: RoverModel
     bundle: Bundle
+    measured: Measured
 
 
 def random_model() -> RoverModel:
@@ -48,13 +52,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.set_num_threads(1)
     model = random_model()
     out: Path = tmp_path_factory.mktemp("bundles") / "rover"
-    bundle = export_rover(
-        model,
-        out,
-        made_from="random weights",
-        candidates=CANDIDATES,
-        horizon=HORIZON,
-        with_fp32=True,
-        episodes=2,
+    measured = measure_rover(model, made_from="random weights", candidates=CANDIDATES, horizon=HORIZON, episodes=2, states=50)
+    bundle = assemble(
+        out, measured.manifest, measured.quantized, with_fp32=True, evidence=measured.accepted.evidence, samples=measured.samples
     )
-    return Exported(model, bundle)
+    return Exported(model, bundle, measured)

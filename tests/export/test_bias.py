@@ -34,8 +34,9 @@ def linear_model(*, shared: bool = False, biased: bool = True) -> onnx.ModelProt
 
 
 def skewed(seed: int) -> dict[str, np.ndarray]:
-    """Values behind a ReLU-like activation: far from symmetric, so that rounding and clipping have a mean."""
+    """Channels that are far from symmetric, so that rounding and clipping have a mean, half of them negative: no centre helps."""
     x = np.random.default_rng(seed).exponential(1.0, (S, K)).astype(np.float32) ** 2
+    x[:, ::2] *= -1.0
     return {"x": x + np.linspace(0.0, 0.3, K, dtype=np.float32)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,11 +13,17 @@ torch = pytest.importorskip("torch", reason="models are trained on the workstati
 from edge.bundle import load as load_bundle  # noqa: E402
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine  # noqa: E402
 from edge.errors import UserError  # noqa: E402
-from export.reference import camera_data  # noqa: E402
+from export.feeds import run  # noqa: E402
+from export.frames import Footage as ExportFootage  # noqa: E402
+from export.quantize import sensitivity  # noqa: E402
+from export.reference import camera_data, camera_export  # noqa: E402
 from export.reference.camera_data import SOURCES, WINDOW, Clip, Footage, Windows  # noqa: E402
-from export.reference.camera_export import export_graphs, load_model, run  # noqa: E402
+from export.reference.camera_export import export_graphs, load_model  # noqa: E402
 from export.reference.camera_model import SPEC, CameraModel  # noqa: E402
 from export.reference.camera_train import losses  # noqa: E402
+from tests.export.sources.pair import write_pictures  # noqa: E402
+
+SPEC_SHAPE = (SPEC.height, SPEC.width, 3)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +104,32 @@ def test_the_bundle_names_everything_it_was_trained_on_and_nothing_else() -> Non
     bundle = load_bundle("camera")
     assert [line.removeprefix("trained on: ") for line in bundle.manifest.attribution] == [s.attribution for s in SOURCES]
     assert sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file()) <= 3 << 20
+
+
+def test_the_export_refuses_a_model_that_int8_ruins_as_the_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 24, (SPEC.height, SPEC.width))
+    shown = np.stack([cv2.imread(str(pictures / f"{index}.png")) for index in range(24)]).reshape(2, 2, 6, *SPEC_SHAPE)
+    monkeypatch.setattr(camera_export, "footage_of", lambda model, data: ExportFootage(shown[0], shown[1], "a test"))
+    torch.manual_seed(0)
+    plain = CameraModel()
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    with torch.no_grad():  # one channel thousands of times larger, and the weights behind it so much smaller
+        plain.encoder.norm.weight[0] *= 3000.0
+        plain.encoder.norm.bias[0] += 3000.0
+        plain.encoder.out.weight[:, 0] /= 3000.0
+    torch.save(plain.state_dict(), tmp_path / "ruined.pt")
+    out = tmp_path / "camera"
+    assert camera_export.main(["--weights", str(tmp_path / "plain.pt"), "--out", str(out)]) == 0
+    before = load_bundle(str(out))
+    assert before.manifest.attribution == load_bundle("camera").manifest.attribution and before.manifest.int8["parity"]
+    monkeypatch.setattr(sensitivity, "MOST_IN_FLOAT", 0.0)
+    capsys.readouterr()
+    assert camera_export.main(["--weights", str(tmp_path / "ruined.pt"), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "below the gate: encoder cosine is" in said and "--keep-float encoder.out" in said and "nothing was written" in said
+    assert load_bundle(str(out)).sha256 == before.sha256
 
 
 def test_missing_footage_or_weights_are_said_in_one_sentence(tmp_path: Path) -> None:

@@ -68,8 +68,13 @@ def test_too_little_footage_is_refused_with_what_is_needed(numbered):
         read_footage(str(numbered), PICTURE, 0.1, 40, 100)
 
 
-def test_an_empty_folder_and_a_live_camera_are_refused(tmp_path):
+def test_an_empty_folder_and_a_live_camera_without_seconds_are_refused(tmp_path):
     with pytest.raises(CameraError):
         read_footage(str(tmp_path), PICTURE, 0.1, 5, 100)
-    with pytest.raises(FramesError, match=r"live .* record it"):
+    with pytest.raises(FramesError, match=r"is live: say how long to film it, such as --seconds 60"):
         read_footage("rtsp://camera/stream", PICTURE, 0.1, 5, 100)
+
+
+def test_a_recording_has_its_own_length(numbered):
+    with pytest.raises(FramesError, match=r"is a recording, and --seconds is for live cameras: leave it out"):
+        read_footage(str(numbered), PICTURE, 0.1, 5, 100, seconds=60.0)

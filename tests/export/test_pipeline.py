@@ -87,6 +87,64 @@ def test_dynamic_scales_pass_without_a_table(tmp_path, frames):
     assert outcome.report["lint"]["jetpack6"] and 0.0 < outcome.report["encoder"]["relative_error"] < 0.05
 
 
+def test_the_layer_that_ruins_dynamic_scales_is_kept_in_float_too(tmp_path, frames):
+    outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle", dynamic=True)
+    assert outcome.failures == []
+    ((layer, reason),) = outcome.report["kept_in_float"]["encoder"].items()
+    assert layer.endswith("second") and "encoder cosine is 0." in reason
+    assert outcome.report["linears_quantized"] == outcome.report["integer_gemms"] == {"encoder": 1, "predictor": 1}
+
+
+@pytest.mark.usefixtures("all_in_int8")
+def test_dynamic_scales_that_cannot_be_mended_name_their_layer(tmp_path, frames):
+    outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle", dynamic=True)
+    assert outcome.bundle is None and outcome.blame["encoder"][0][0].endswith("second")
+
+
+def add_determinant(path):
+    """An operator that onnxruntime runs and TensorRT has not; the latent stays what it was."""
+    model = onnx.load(str(path))
+    model.graph.node[-1].output[0] = "plain"
+    side, nothing = np.array([1, 4, 4], np.int64), np.zeros(1, np.float32)
+    model.graph.initializer.extend([onnx.numpy_helper.from_array(side, "side"), onnx.numpy_helper.from_array(nothing, "nothing")])
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["plain", "side"], ["square"], "square"),
+            helper.make_node("Det", ["square"], ["volume"], "how_large"),
+            helper.make_node("Mul", ["volume", "nothing"], ["still"], "still"),
+            helper.make_node("Add", ["plain", "still"], ["z"], "together"),
+        ]
+    )
+    onnx.save(model, str(path))
+
+
+def test_a_target_is_part_of_the_verdict_and_says_node_reason_and_remedy(tmp_path, frames, capsys):
+    path = write_pair(tmp_path)
+    asked = ["export", "onnx", str(path), "--frames", str(frames), "--out", str(tmp_path / "bundle")]
+    assert main([*asked, "--target", "jetpack6"]) == 0
+    before = load(tmp_path / "bundle")
+    assert before.manifest.int8["target"] == {"name": "jetpack6", "refusals": 0}
+    assert before.manifest.int8["lint"] == {"jetpack6": []}
+    add_determinant(tmp_path / "encoder.onnx")
+    capsys.readouterr()
+    assert main([*asked, "--target", "jetpack6"]) == 1
+    said = capsys.readouterr().err
+    assert "below the gate: number of nodes that the target refuses or gets wrong is 1 and must be at most 0" in said
+    (finding,) = (line for line in said.splitlines() if line.startswith("jetpack6: encoder: unknown-operator (rejected): "))
+    assert "how_large" in finding and "no operator Det: write it with" in finding and "mend these nodes" in said
+    assert load(tmp_path / "bundle").sha256 == before.sha256
+    assert main(asked) == 0 and load(tmp_path / "bundle").manifest.int8["lint"]["jetpack6"]  # nobody named a target
+    assert main([*asked, "--target", "cpu"]) == 0
+    assert load(tmp_path / "bundle").manifest.int8["target"] == {"name": "cpu", "float_gemms": 0}
+
+
+def test_dynamic_scales_and_a_jetpack_are_refused_before_the_work(tmp_path, frames, capsys):
+    asked = ["export", "onnx", str(write_pair(tmp_path)), "--frames", str(frames), "--out", str(tmp_path / "bundle"), "--dynamic"]
+    assert main([*asked, "--target", "jetpack7"]) == 2
+    said = capsys.readouterr().err
+    assert said == "latentloop: --dynamic is for CPUs only and --target jetpack7 has a GPU: leave one of them out\n"
+
+
 def test_the_blamed_layer_in_float_passes(tmp_path, frames):
     outcome = export_pair(write_pair(tmp_path, outlier=OUTLIER), frames, tmp_path / "bundle", keep_float=("second",))
     assert outcome.failures == [] and outcome.report["linears_quantized"]["encoder"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 
 import numpy as np
 import onnx
@@ -144,6 +145,19 @@ def test_the_command_tells_bad_weights_in_one_line(tmp_path, capsys, name, said)
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and said in line and name in line and "rover_train" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_below_the_gate_nothing_is_written_and_the_layers_are_named(exported, tmp_path, capsys, monkeypatch):
+    """Random weights are far below it."""
+    monkeypatch.setattr(rover_export, "load_model", lambda path: exported.model)
+    monkeypatch.setattr(rover_export, "measure_rover", lambda *given, **asked: exported.measured)  # real, and slow
+    shutil.copytree(exported.bundle.folder, tmp_path / "rover")
+    asked = ["--out", str(tmp_path / "rover"), "--candidates", "8", "--horizon", "4"]
+    assert rover_export.main(asked) == 1
+    said = capsys.readouterr().err
+    assert "below the gate: predictor relative error is" in said and "layers of the predictor that cost most" in said
+    assert "nothing was written" in said and "--keep-float" in said
+    assert load(str(tmp_path / "rover")).sha256 == exported.bundle.sha256
 
 
 def test_weights_are_loaded_from_a_checkpoint_and_from_plain_weights(tmp_path):

@@ -29,7 +29,7 @@ def output(model: bytes, feed: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("layers", [[], ["down"], ["query", "key", "value"], LAYERS])
 def test_a_switched_graph_computes_what_a_graph_with_those_layers_quantized_does(quantized, layers):
-    switched, feed = SwitchedGraph(quantized.fp32, quantized.table), batch(50)
+    switched, feed = SwitchedGraph(quantized), batch(50)
     assert switched.layers == LAYERS
     alike = requantize(quantized, [layer for layer in LAYERS if layer not in layers])
     np.testing.assert_allclose(switched.run(feed, layers), output(alike.model, feed), atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.engines.tensorrt.trial import spearman
+from edge.engines.trial import spearman
 from export.verify import (
     action_report,
     auroc,

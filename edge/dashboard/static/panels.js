@@ -64,6 +64,20 @@ export class Panels {
     write($("m-bytes"), size(message.memory.bytes));
     this.plan(message);
     this.motors(message.motors, message.command);
+    this.build(message.engine_build);
+  }
+
+  // Engines that are built in the background.
+  build(state) {
+    $("engine-build").hidden = !state;
+    if (!state) return;
+    const counted = state.share !== null;
+    write($("build-text"), `${capital(state.text)}${counted ? ` ${Math.round(100 * state.share)} %` : ""}`);
+    $("build-share").hidden = !counted;
+    if (counted) $("build-share").value = state.share;
+    const box = $("build-outcomes");
+    while (box.children.length > state.outcomes.length) box.lastChild.remove();
+    state.outcomes.forEach((outcome, i) => write(box.children[i] || box.appendChild(element("li")), capital(outcome)));
   }
 
   surprise(seen) {

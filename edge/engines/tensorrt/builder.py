@@ -11,10 +11,11 @@ from typing import Any
 
 from edge.engines.engine import EngineError
 from edge.engines.tensorrt.listener import complaints, listener
+from edge.engines.tensorrt.phases import Phases
 from edge.engines.tensorrt.recipe import Recipe
 
-Progress = Callable[[str, int, int], None]
-"""Told a phase of the builder, how many of its steps are done, and of how many."""
+Progress = Callable[[str, float], None]
+"""Told the builder's phase, and the share of the whole build that is done (edge.engines.tensorrt.phases)."""
 MB = 1 << 20
 
 
@@ -45,7 +46,7 @@ def build_plan(
     effort: Effort = NORMAL,
     *,
     timing_cache: bytes = b"",
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = lambda phase, share: None,
     adjust: Callable[[Any], None] = lambda config: None,
 ) -> Built:
     """Build a plan. Blocks for seconds to many minutes.
@@ -97,20 +98,20 @@ def _monitor(trt: Any, progress: Progress) -> Any:
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.stopped: BaseException | None = None
-            self._totals: dict[str, int] = {}
+            self._phases = Phases()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._totals[phase_name] = num_steps
+            self._phases.begin(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             try:  # nothing may be raised into the builder, Ctrl-C included
-                progress(phase_name, step + 1, self._totals.get(phase_name, 0))
+                progress(phase_name, self._phases.step(phase_name, step + 1))
             except BaseException as error:  # noqa: BLE001
                 self.stopped = error
             return self.stopped is None
 
         def phase_finish(self, phase_name: str) -> None:
-            self._totals.pop(phase_name, None)
+            self._phases.end(phase_name)
 
     return Monitor()
 

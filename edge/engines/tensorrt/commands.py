@@ -12,19 +12,34 @@ import msgspec
 
 from edge.bundle import Bundle, load
 from edge.engines.engine import EngineError
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import usual_engine
 from edge.engines.tensorrt.builder import NORMAL, Effort
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.choice import choose
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
 from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
-from edge.engines.tensorrt.record import Record, Verdict
+from edge.engines.tensorrt.record import Record
+from edge.engines.tensorrt.telling import Step
+from edge.engines.trial import Verdict
 
-_EXAMPLES = """examples:
+_BUILD_EXAMPLES = """examples:
   latentloop engines build bundles/mine
   latentloop engines build rover --level 5           longer, and sometimes faster engines
+  latentloop engines build rover --workspace-mb 256  with little memory
   latentloop engines build rover --dla 0             on the first DLA of a Jetson Orin besides
+  latentloop engines build rover --force --json      everything anew
+"""
+_LIST_EXAMPLES = """examples:
+  latentloop engines list                            of all bundles
   latentloop engines list rover --json
+"""
+_CHECK_EXAMPLES = """examples:
+  latentloop engines check rover
+  latentloop engines check bundles/mine --json
+"""
+_EXAMPLES = """examples:
+  latentloop engines build rover
+  latentloop engines list rover
   latentloop engines check rover
 
 A plan is used only if it passed a comparison with onnxruntime, and only if it was faster (docs/tensorrt.md).
@@ -42,7 +57,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inner = parser.add_subparsers(metavar="WHAT", required=True)
-    build = inner.add_parser("build", help="build what is not there yet, and try it against onnxruntime")
+
+    def add(name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+        shape = argparse.RawDescriptionHelpFormatter
+        return inner.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.", epilog=examples, formatter_class=shape)
+
+    build = add("build", "build what is not there yet, and try it against onnxruntime", _BUILD_EXAMPLES)
     build.add_argument("--level", type=int, choices=range(6), default=NORMAL.level, help="of optimisation (default: %(default)s)")
     build.add_argument(
         "--workspace-mb", type=_megabytes, default=NORMAL.workspace_mb, help="memory that one layer may use (default: %(default)s)"
@@ -50,11 +70,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     build.add_argument("--dla", type=int, choices=(0, 1), help="try this deep-learning accelerator besides (TensorRT 10)")
     build.add_argument("--force", action="store_true", help="build again what is there, was refused or broke off")
     build.set_defaults(run=_build)
-    check = inner.add_parser("check", help="compare the engines that are there with onnxruntime again")
+    check = add("check", "compare the engines that are there with onnxruntime again", _CHECK_EXAMPLES)
     check.set_defaults(run=_check)
     for command in (build, check):
         command.add_argument("bundle", metavar="BUNDLE", help="folder, or the name of one that ships with latentloop")
-    listing = inner.add_parser("list", help="what is there, and why something is not used")
+    listing = add("list", "what is there, and why something is not used", _LIST_EXAMPLES)
     listing.add_argument("bundle", metavar="BUNDLE", nargs="?", help="only those of this bundle, with the reasons")
     listing.set_defaults(run=_list)
     for command in (build, check, listing):
@@ -81,8 +101,7 @@ def _build(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     bundle, library, cache = load(args.bundle), find_library(), PlanCache()
     progress = Progress(sys.stderr.isatty())
-    file = bundle.folder / bundle.graph("encoder").file
-    encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
+    encoder = usual_engine(bundle, "encoder")
     found = []
     for part in parts_of(bundle):
         for record in choose(cache.records(), bundle, part, library.machine).usable:
@@ -147,17 +166,16 @@ class Progress:
         self.clear()
         print(sentence, file=sys.stderr, flush=True)
 
-    def step(self, phase: str, done: int, total: int) -> None:
+    def step(self, phase: str, share: float) -> None:
         """See :data:`edge.engines.tensorrt.builder.Progress`."""
         now = time.monotonic()
         if now - self._said < self._every_s:
             return
         self._said = now
-        share = f"{done} of {total}" if total else str(done)
         if self._terminal:
-            print(f"\r  {phase}: {share}\033[K", end="", file=sys.stderr, flush=True)
+            print(f"\r{Step(phase, share)}\033[K", end="", file=sys.stderr, flush=True)
         else:
-            print(f"  {phase}: {share}", file=sys.stderr, flush=True)
+            print(Step(phase, share), file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._terminal:

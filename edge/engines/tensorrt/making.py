@@ -12,17 +12,19 @@ import msgspec
 from edge.bundle import Bundle, Part, signatures
 from edge.engines import onnx_file
 from edge.engines.engine import EngineError, EngineInfo
+from edge.engines.feeds import feeds_for
 from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.peers import exact_engine, usual_engine
 from edge.engines.tensorrt.builder import NORMAL, Effort, Progress, build_plan
 from edge.engines.tensorrt.cache import PlanCache
-from edge.engines.tensorrt.feeds import feeds_for
 from edge.engines.tensorrt.layers import Layers, count_layers
 from edge.engines.tensorrt.library import Library, Machine
 from edge.engines.tensorrt.recipe import Recipe, recipes
-from edge.engines.tensorrt.record import Key, Record, Verdict
+from edge.engines.tensorrt.record import Key, Record
+from edge.engines.tensorrt.telling import BUILDING, Plan
 from edge.engines.tensorrt.tensorrt_engine import TensorRtEngine
-from edge.engines.tensorrt.trial import judge
+from edge.engines.trial import Verdict, judge
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def make_engines(
     dla: int | None = None,
     force: bool = False,
     say: Say = lambda sentence: None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = lambda phase, share: None,
 ) -> list[Record]:
     """Make all plans of a bundle that are not settled yet, or all if forced. Blocks for minutes.
 
@@ -104,16 +106,15 @@ def make_engines(
             record = cache.find(candidate.key)
             reason = settled(record)
             if record is not None and reason and not force:
-                say(f"{label}: {reason}")
+                say(str(Plan(label, reason)))
                 found.append(record)
                 continue
-            say(f"{label}: building")
+            say(str(Plan(label, BUILDING)))
             if encoder is None:
-                file = bundle.folder / bundle.graph("encoder").file
-                encoder = OnnxRuntimeEngine(file.read_bytes(), str(file))
+                encoder = usual_engine(bundle, "encoder")
             record = _make(bundle, candidate, library, cache, effort, encoder, progress)
             found.append(record)
-            say(f"{label}: {said(record)}")
+            say(str(Plan(label, said(record))))
             library.must_answer()  # or the next ones would be refused for this one's fault
     return found
 
@@ -180,21 +181,12 @@ def inspect_plan(record: Record, library: Library, plan: bytes) -> Layers | None
 def check_engine(bundle: Bundle, record: Record, library: Library, plan: bytes, encoder: OnnxRuntimeEngine) -> Verdict:
     """Hold a plan against onnxruntime: against float arithmetic for what is right, and beside the INT8 that would run
     otherwise for what is usual. encoder: the bundle's, for inputs. Raises EngineError."""
-    path = bundle.folder / bundle.graph(record.part).file
-    exact, reference = exact_engine(bundle, record.part), OnnxRuntimeEngine(path.read_bytes(), str(path))
+    exact, reference = exact_engine(bundle, record.part), usual_engine(bundle, record.part)
     engine = load_plan(record, library, plan)
     try:
         return judge(exact, reference, engine, feeds_for(bundle, record.part, encoder))
     finally:
         engine.close()
-
-
-def exact_engine(bundle: Bundle, part: Part) -> OnnxRuntimeEngine:
-    """Float arithmetic: the FP32 graph, or where the bundle carries none the INT8 graph with its activations left in
-    float. Raises EngineError."""
-    graph = bundle.graph(part)
-    path = bundle.folder / (graph.fp32 or graph.file)
-    return OnnxRuntimeEngine(path.read_bytes(), str(path), integers=False)
 
 
 def load_plan(record: Record, library: Library, plan: bytes) -> TensorRtEngine:
@@ -218,7 +210,6 @@ def said(record: Record) -> str:
     if not verdict.accepted:
         return f"refused, {verdict.reason}"
     error = f"error {verdict.distance.relative_error:.4f}" if verdict.distance is not None else "not compared"
-    return (
-        f"{verdict.milliseconds:.2f} ms, onnxruntime {verdict.reference_milliseconds:.2f} ms, "
-        f"{error}, {record.precision}"
-    )
+    times = f"{verdict.milliseconds:.2f} ms, onnxruntime {verdict.reference_milliseconds:.2f} ms"
+    faster = (verdict.reference_milliseconds or 0.0) / record.milliseconds
+    return f"{faster:.1f} times as fast ({times}), {error} on {verdict.made_of}, {record.precision}"

@@ -10,6 +10,7 @@ import msgspec
 from edge.bundle import Part, Precision
 from edge.engines.tensorrt.layers import Layers
 from edge.engines.tensorrt.library import Machine
+from edge.engines.trial import Verdict
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,28 +23,6 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for all of it."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
-
-
-class Distance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far an engine is from float arithmetic, means over all inputs. rank_correlation: of a rollout's plans."""
-
-    cosine: float
-    relative_error: float
-    rank_correlation: float | None = None
-
-
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a trial. reason: why the engine was refused, empty if it was not. distance: of the engine. reference: of
-    onnxruntime as it would run otherwise. milliseconds: of one call, the median; reference_milliseconds: of onnxruntime,
-    taking turns with it. samples: inputs compared."""
-
-    accepted: bool
-    reason: str = ""
-    distance: Distance | None = None
-    reference: Distance | None = None
-    milliseconds: float | None = None
-    reference_milliseconds: float | None = None
-    samples: int = 0
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,8 @@ from edge.bundle import load
 from edge.engines.tensorrt.layers import Layers
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates
-from edge.engines.tensorrt.record import Distance, Record, Verdict
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Distance, Verdict
 from edge.errors import UserError
 
 ORIN = Machine("10.3.0", "Orin", "8.7")

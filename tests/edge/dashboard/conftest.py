@@ -10,6 +10,7 @@ import pytest
 
 from edge.clock import MonotonicClock
 from edge.dashboard import Dashboard
+from edge.dashboard.feed import Building
 from tests.edge.dashboard.synthetic_ticks import AXES, PERIOD_NS, RecordingOperator, ticks
 
 PAST_TICKS = 235
@@ -19,7 +20,14 @@ PAST_TICKS = 235
 class Live:
     """A dashboard with its operator and its loop."""
 
-    def __init__(self, token_path: Path, operator: RecordingOperator | None, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        token_path: Path,
+        operator: RecordingOperator | None,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        engines: Building | None = None,
+    ) -> None:
         self.token_path = token_path
         self.operator = operator
         self.dashboard = Dashboard(
@@ -30,6 +38,7 @@ class Live:
             token_path=token_path,
             axes=AXES,
             period_s=PERIOD_NS / 1e9,
+            engines=engines,
         )
         self.url = ""
         self.port = 0
@@ -67,11 +76,13 @@ Start = Callable[..., Live]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """start(operator=..., port=0, host=...) serves a live dashboard; all are closed at the end."""
+    """start(operator=..., port=0, host=..., engines=...) serves a live dashboard; all are closed at the end."""
     running: list[Live] = []
 
-    def begin(operator: RecordingOperator | None = None, port: int = 0, host: str = "127.0.0.1") -> Live:
-        live = Live(tmp_path / "state" / "token", operator, port, host)
+    def begin(
+        operator: RecordingOperator | None = None, port: int = 0, host: str = "127.0.0.1", engines: Building | None = None
+    ) -> Live:
+        live = Live(tmp_path / "state" / "token", operator, port, host, engines)
         running.append(live)
         return live.start()
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, Web
 
 from edge.clock import MonotonicClock
 from edge.dashboard.app import STATIC
-from edge.messages import RobotState, Tick
+from edge.messages import EngineBuild, RobotState, Tick
 from tests.conftest import unmet
 from tests.edge.dashboard.conftest import Live, Start
 from tests.edge.dashboard.synthetic_ticks import RecordingOperator
@@ -115,6 +115,29 @@ def test_the_page_shows_the_loop_live(start: Start, open_page: Open) -> None:
     assert 6500 < page.evaluate(red) < 8200
     first = page.locator("#frame-facts").inner_text()
     page.wait_for_function("before => document.getElementById('frame-facts').textContent !== before", arg=first)
+
+
+class Engines:
+    """Stands in for a build in the background."""
+
+    state = EngineBuild("")
+
+
+def test_a_build_of_engines_is_shown_while_there_is_something_to_tell(start: Start, open_page: Open) -> None:
+    engines = Engines()
+    page = open_page(start(engines=engines).url)
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(page.locator("#engine-build")).to_be_hidden()
+    refused = "encoder as int8: refused, the cosine is 0.5"
+    engines.state = EngineBuild("building TensorRT engine encoder as fp16, Building engine", 0.43, (refused,))
+    expect(page.locator("#build-text")).to_have_text("Building TensorRT engine encoder as fp16, Building engine 43 %")
+    assert page.locator("#build-share").evaluate("bar => bar.value") == 0.43
+    expect(page.locator("#build-outcomes li")).to_have_text(["Encoder as int8: refused, the cosine is 0.5"])
+    engines.state = EngineBuild("TensorRT engines are built", None, (refused, "encoder as fp16: 2.1 times as fast"))
+    expect(page.locator("#build-share")).to_be_hidden()
+    expect(page.locator("#build-outcomes li")).to_have_count(2)
+    engines.state = EngineBuild("")
+    expect(page.locator("#engine-build")).to_be_hidden()
 
 
 def test_a_camera_alone_shows_its_alarm_and_heat_map_and_no_motors(start: Start, open_page: Open) -> None:

@@ -11,7 +11,7 @@ from edge.bundle import load
 from edge.engines import EngineError, EngineSettings, cpu_runtime, load_engine
 from edge.engines.cpu_runtime import Measured, Setting, choose_cpu_runtime, compare
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.tensorrt.record import Verdict
+from edge.engines.trial import Verdict
 
 SETTING = Setting("0" * 64, "a processor", ("1.32.0", "2026.4.1"), 1)
 

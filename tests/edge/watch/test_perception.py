@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edge.bundle import Bundle
 from edge.clock import NS_PER_S, FakeClock
+from edge.encoder import FrameEncoder
+from edge.engines import load_engine
 from edge.messages import Frame
 from edge.perception import Perception
+from edge.scaling import Scaler
+from tests.edge.test_intrinsics import GOPRO
 from tests.edge.watch.conftest import frames
 
 
@@ -33,6 +38,20 @@ def test_time_running_backwards_is_a_new_start(bundle: Bundle) -> None:
         perception.see(frame)
     again = perception.see(frames(0, 1)[0])
     assert again is not None and again.predicted is None
+
+
+def test_with_intrinsics_the_model_sees_straight_pictures(bundle: Bundle) -> None:
+    """The same ones that it sees in a robot."""
+    perception = Perception(bundle, FakeClock(), intrinsics=GOPRO)
+    encoder = FrameEncoder(load_engine(bundle, "encoder"), bundle, FakeClock(), GOPRO)
+    frame = frames(0, 1)[0]
+    straight, bent = perception.see(frame), Perception(bundle, FakeClock()).see(frame)
+    assert straight is not None and bent is not None
+    np.testing.assert_array_equal(straight.latent, encoder.encode(frame).tokens)
+    assert np.linalg.norm(straight.latent - bent.latent) > 0.1 * np.linalg.norm(bent.latent)
+    small = Scaler(encoder.size, GOPRO).scaled(frame.pixels)
+    right = np.concatenate([small[:, :1].repeat(4, axis=1), small[:, :-4]], axis=1)  # the first shift: a quarter of a patch
+    np.testing.assert_array_equal(perception.shifted(frame.pixels), encoder.tokens(right[None]))
 
 
 def test_runs_in_integers(bundle: Bundle) -> None:

@@ -1,6 +1,6 @@
 """Our definition of LeWorldModel against the original packages, where they are installed: the same numbers.
 
-They are in no extra, because nothing else needs them: pip install transformers einops, and stable-worldmodel with --no-deps.
+They are in no extra, because nothing else needs them: ``make originals`` installs them.
 """
 
 from __future__ import annotations

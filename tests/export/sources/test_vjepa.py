@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from edge.bundle import Bundle
 from edge.clock import NS_PER_S, FakeClock
+from edge.engines.feeds import feeds_for
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge.engines.trial import outputs
 from edge.messages import Frame
 from edge.perception import Perception
-from export.feeds import clips, run
-from export.footage import in_steps, run_length
+from edge.samples import read_samples
+from export.feeds import clips, encode, run
+from export.footage import in_steps, labelled_for, run_length
 from export.frames import read_footage
 from export.lint.rules import lint
 from export.lint.target import TARGETS
@@ -25,6 +31,7 @@ from export.sources.vjepa_graphs import Tokenizer, normalised
 from export.sources.vjepa_keys import one_tokenizer
 from export.sources.vjepa_model import ClipSpec, Encoder
 from export.sources.vjepa_rope import Rope, channel_order, grid_positions, section
+from export.verify_bundle import verify_bundle
 from tests.export.sources import vjepa_checkpoints as made
 from tests.export.sources.pair import write_pictures
 
@@ -228,6 +235,47 @@ def test_a_bundle_of_video_is_written_and_watches(video_bundle):
     assert np.array_equal(run(encoder, {"picture": clip})[0], newest.latent)
     assert difference(run(encoder, {"picture": clip[::-1]})[0], newest.latent) > 1e-3
     assert perception.shifted(pixels[steps[-1]]).shape == (9, 128)
+
+
+def test_a_bundle_of_video_has_inputs_for_trials(video_bundle, tmp_path):
+    bundle = video_bundle[0].bundle
+    encoder = OnnxRuntimeEngine((bundle.folder / "encoder.onnx").read_bytes(), "encoder")
+    samples = read_samples(bundle)
+    assert samples.pictures.shape == (2, 2, 4, 48, 48, 3)
+    bare = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, files={}), bundle.sha256)
+    for known, made_of in ((bundle, "footage"), (bare, "noise")):
+        for part in ("encoder", "predictor"):
+            feeds = feeds_for(known, part, encoder)
+            engine = OnnxRuntimeEngine((bundle.folder / f"{part}.onnx").read_bytes(), part)
+            assert feeds.made_of == made_of
+            assert all(np.isfinite(values).all() for feed in feeds for values in outputs(engine, feed).values())
+    clips = [feed["picture"] for feed in feeds_for(bare, "encoder", encoder)]
+    assert np.array_equal(clips[1][:2], clips[0][2:])  # a clip begins with what the one before it ended with
+
+
+def test_labelled_clips_are_seen_as_the_runtime_sees_them(video_bundle, sources, tmp_path):
+    """Anomalies planted in a recording: every step's clip is the frames up to it, and so is its label."""
+    bundle, source = video_bundle[0].bundle, sources["hf"]
+    frames = write_pictures(tmp_path / "clip", 48, (48, 48))
+    for index in range(20, 32):
+        cv2.imwrite(str(frames / f"{index}.png"), np.full((48, 48, 3), (255, 255, 0), np.uint8))
+    (tmp_path / "labels.toml").write_text('[[clips]]\nframes = "clip"\nanomalous = [[20, 32]]\n')
+    normal = str(write_pictures(tmp_path / "normal", 60, (48, 48)))
+
+    footage = in_steps(read_footage(normal, source.picture, source.time.step_s / 2, run_length(source), 2), source)
+    labelled = labelled_for(source, tmp_path / "labels.toml", footage.calibration)
+    assert labelled is not None and labelled.pictures[0].shape == (24, 4, 48, 48, 3)
+    assert labelled.anomalous[0].tolist() == [20 <= 2 * step < 32 for step in range(24)]
+    perception = Perception(bundle, FakeClock())
+    pixels = [cv2.imread(str(frames / f"{index}.png")) for index in range(48)]
+    beliefs = [perception.see(Frame(p, round(i * NS_PER_S / 4), i)) for i, p in enumerate(pixels)]
+    encoder = OnnxRuntimeEngine((bundle.folder / "encoder.onnx").read_bytes(), "encoder")
+    seen = [belief.latent for belief in beliefs if belief is not None]
+    np.testing.assert_array_equal(encode(encoder, labelled.pictures[0][None])[0], np.stack(seen))
+
+    anomaly = verify_bundle(bundle, normal, labels=tmp_path / "labels.toml").figures["anomaly"]
+    assert min(anomaly["scores"]["unfamiliar (distance to normal)"].values()) > 0.9
+    assert anomaly["scores"].keys() == {"unfamiliar (distance to normal)", "unexpected (prediction error)"}
 
 
 def test_graphs_compile(sources, video_bundle):

@@ -16,7 +16,8 @@ from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.commands import Progress
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates
-from edge.engines.tensorrt.record import Distance, Record, Verdict
+from edge.engines.tensorrt.record import Record
+from edge.engines.trial import Distance, Verdict
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
 THOR = Machine("10.16.1", "Thor", "11.0")
@@ -82,7 +83,7 @@ def test_the_list_says_what_is_used_and_why_not(
     here(monkeypatch, ORIN)
     assert run("list", "camera") == 1
     text = capsys.readouterr().out
-    assert "2.00 ms, onnxruntime 9.00 ms, error 0.0010" in text and "refused, too far off" in text
+    assert "4.5 times as fast (2.00 ms, onnxruntime 9.00 ms), error 0.0010 on noise" in text and "refused, too far off" in text
     assert "without an accepted engine: predictor; onnxruntime runs them" in text and "not used" not in text
     here(monkeypatch, THOR)
     assert run("list", "camera", "--json") == 1
@@ -119,9 +120,9 @@ def test_arguments_out_of_range_are_refused(words: list[str]) -> None:
 def test_progress_is_a_line_now_and_then_or_a_count_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     plain = Progress(terminal=False, every_s=0.0)
     plain.say("encoder as int8: building")
-    plain.step("Tactics", 3, 6)
-    plain.step("Tactics", 4, 0)
-    assert capsys.readouterr().err == "encoder as int8: building\n  Tactics: 3 of 6\n  Tactics: 4\n"
+    plain.step("Tactics", 0.5)
+    plain.step("Tactics", 0.667)
+    assert capsys.readouterr().err == "encoder as int8: building\n  Tactics: 50 %\n  Tactics: 67 %\n"
     rare = Progress(terminal=False, every_s=3600.0)
-    rare.step("Tactics", 3, 6)
+    rare.step("Tactics", 0.5)
     assert capsys.readouterr().err == ""

@@ -60,7 +60,7 @@ def test_every_plan_is_built_recorded_and_refused_where_it_cannot_be_loaded(
 ) -> None:
     said: list[str] = []
     steps: list[str] = []
-    found = make_engines(bundle, library, cache, say=said.append, progress=lambda phase, done, total: steps.append(phase))
+    found = make_engines(bundle, library, cache, say=said.append, progress=lambda phase, share: steps.append(phase))
     assert [(each.part, each.recipe) for each in found] == [
         ("encoder", "int8"),
         ("encoder", "int8-fp16"),
@@ -87,7 +87,7 @@ def test_what_was_refused_is_not_built_again_unless_forced(bundle: Bundle, libra
 
 
 def test_a_build_that_is_interrupted_leaves_nothing_behind(bundle: Bundle, library: Library, cache: PlanCache) -> None:
-    def interrupt(phase: str, done: int, total: int) -> None:
+    def interrupt(phase: str, share: float) -> None:
         assert [each.verdict for each in cache.records()] == [None]  # noted before it starts
         raise KeyboardInterrupt
 

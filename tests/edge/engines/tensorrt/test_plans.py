@@ -23,7 +23,8 @@ from edge.engines.tensorrt.layers import Layers
 from edge.engines.tensorrt.library import Library, Machine, NoTensorRt
 from edge.engines.tensorrt.making import candidates, engine_info, settled
 from edge.engines.tensorrt.recipe import recipes
-from edge.engines.tensorrt.record import Distance, Key, Record, Verdict, mismatches
+from edge.engines.tensorrt.record import Key, Record, mismatches
+from edge.engines.trial import Distance, Verdict
 
 ORIN = Machine("10.3.0", "Orin", "8.7")
 USUAL = Distance(0.9999, 0.001)

@@ -8,16 +8,19 @@ float arithmetic as onnxruntime's INT8 is as good.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.engine import Array, Engine, write_input
-from edge.engines.tensorrt.record import Distance, Verdict
 
 Feed = Mapping[str, Array]
+MadeOf = Literal["noise", "footage"]
+"""What the pictures behind inputs are: made up, or the samples of footage that came with the bundle."""
 MIN_COSINE = 0.999
 MAX_RELATIVE_ERROR = 0.05
 MIN_RANK_CORRELATION = 0.99
@@ -29,9 +32,44 @@ PICKED = ("refined", "next_spread")
 """What a rollout makes of the best plans. Two of nearly equal cost may change places, so it is the costs that count."""
 
 
-def judge(
-    exact: Engine, reference: Engine, candidate: Engine, feeds: Sequence[Feed], *, seconds: float = 2.0
-) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """Inputs of one part."""
+
+    made_of: MadeOf
+    inputs: Sequence[Feed]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self.inputs)
+
+
+class Distance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an engine is from float arithmetic, means over all inputs. rank_correlation: of a rollout's plans."""
+
+    cosine: float
+    relative_error: float
+    rank_correlation: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a trial. reason: why the engine was refused, empty if it was not. distance: of the engine. reference: of
+    onnxruntime as it would run otherwise. milliseconds: of one call, the median; reference_milliseconds: of onnxruntime,
+    taking turns with it. samples: inputs compared, made_of: which."""
+
+    accepted: bool
+    reason: str = ""
+    distance: Distance | None = None
+    reference: Distance | None = None
+    milliseconds: float | None = None
+    reference_milliseconds: float | None = None
+    samples: int = 0
+    made_of: MadeOf = "noise"
+
+
+def judge(exact: Engine, reference: Engine, candidate: Engine, feeds: Feeds, *, seconds: float = 2.0) -> Verdict:
     """Compare all outputs on all feeds, then take times call by call in turn. Raises EngineError.
 
     exact: float arithmetic. reference: what would run if the candidate does not.
@@ -42,7 +80,8 @@ def judge(
     for each in found:
         for name, values in each.items():
             if not np.isfinite(values).all():
-                return Verdict(False, f"{name} is not finite on one of {len(feeds)} inputs", samples=len(feeds))
+                reason = f"{name} is not finite on one of {len(feeds)} inputs"
+                return Verdict(False, reason, samples=len(feeds), made_of=feeds.made_of)
     own = distance(wanted, found)
     reason = next(iter(excesses(own, usual)), "")
     taken, theirs = latencies((candidate, reference), seconds)
@@ -54,6 +93,7 @@ def judge(
         milliseconds=round(float(np.median(taken)), 4),
         reference_milliseconds=round(float(np.median(theirs)), 4),
         samples=len(feeds),
+        made_of=feeds.made_of,
     )
 
 

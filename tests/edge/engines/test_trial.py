@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from edge.bundle import Bundle, Part, load
+from edge.engines.feeds import feeds_for, pictures
 from edge.engines.onnx_half import with_half_floats
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.tensorrt.feeds import feeds_for, pictures
-from edge.engines.tensorrt.record import Distance, Verdict
-from edge.engines.tensorrt.trial import cosine, excesses, judge, latencies, outputs, relative_error, spearman
+from edge.engines.trial import Distance, Verdict, cosine, excesses, judge, latencies, outputs, relative_error, spearman
 
 BUNDLES: tuple[tuple[str, Part], ...] = (
     ("camera", "encoder"),
@@ -105,7 +104,7 @@ def test_feeds_fit_the_graphs_and_are_the_same_every_time() -> None:
         for a, b in zip(first, second, strict=True):
             assert a.keys() == engine_of(bundle, part).inputs.keys()
             assert all(np.array_equal(a[key], b[key]) for key in a)
-        assert any(not np.array_equal(first[0][key], first[1][key]) for key in first[0])
+        assert any(not np.array_equal(first.inputs[0][key], first.inputs[1][key]) for key in first.inputs[0])
 
 
 def test_every_feed_of_a_rollout_has_another_goal_that_is_not_where_it_stands() -> None:
