@@ -12,6 +12,7 @@ from edge.bundle import Bundle, Graph, Graphs, Manifest, Part, signatures
 from edge.samples import FILE as SAMPLES
 from edge.samples import Samples
 from export.evidence import FILE, Evidence
+from export.external_weights import whole
 from export.package import write_bundle
 from export.quantize.pipeline import Quantized
 from export.refinement import refining
@@ -31,7 +32,7 @@ def assemble(
 ) -> Bundle:
     """Write the bundle. manifest: complete but for graphs and files. with_fp32: the graphs that the scales are of go in as
     well, tensor by tensor comparable with the quantized ones. samples: what the device tries engines on. Raises PackageError."""
-    fp32 = {part: q.fp32.SerializeToString() for part, q in quantized.items()} if with_fp32 else {}
+    fp32 = {part: whole(q.fp32).SerializeToString() for part, q in quantized.items()} if with_fp32 else {}
     expected = signatures(manifest)
 
     def graph(part: Part) -> Graph:

@@ -1,4 +1,4 @@
-"""Weights of a graph that is too large for one protobuf message, in a file beside it: ONNX's external data.
+"""Weights of a large graph in a file beside it, ONNX's external data: one protobuf message holds 2 GB.
 
 Everything else of the graph stays an ordinary ModelProto. While it is in memory, a tensor's location is the whole path of its
 file. The file is called after the sha256 of its content, so that a graph's bytes tell what its weights are.
@@ -27,6 +27,8 @@ from export.lint.outline import LARGE, is_weight
 
 LARGEST = 2_000_000_000
 """Bytes of weights in one message; protobuf's limit is 2^31 with everything else."""
+ASIDE = 1_000_000_000
+"""Bytes of weights that go into a file where there is a place for one: onnxruntime maps it, and copies a message several times."""
 SUFFIX = ".weights"
 _ALIGNED = 4096
 _BLOCK = 1 << 24
@@ -40,7 +42,7 @@ def too_large(size: int) -> bool:
 
 @contextlib.contextmanager
 def kept_in(folder: Path | None) -> Iterator[None]:
-    """Inside, graphs that are too large keep their weights in this folder."""
+    """Inside, large graphs keep their weights in this folder."""
     token = _FOLDER.set(folder)
     try:
         yield
@@ -48,12 +50,15 @@ def kept_in(folder: Path | None) -> Iterator[None]:
         _FOLDER.reset(token)
 
 
-def folder_for(size: int) -> Path:
-    """Where a graph with so many bytes of weights keeps them. Raises UserError if nobody has said where."""
+def folder_for(size: int) -> Path | None:
+    """Where a graph with so many bytes of weights keeps them, None for in itself. Raises UserError if it cannot, and nobody has
+    said where else."""
     folder = _FOLDER.get()
-    if folder is None:
+    if folder is not None:
+        return folder.absolute() if size > ASIDE or too_large(size) else None
+    if too_large(size):
         raise UserError(f"a graph of {size / 1e9:.1f} GB in float32 needs a place for its weights: use latentloop export")
-    return folder.absolute()
+    return None
 
 
 class WeightsFile:
@@ -159,6 +164,14 @@ def embed(model: onnx.ModelProto) -> None:
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL:
                 inside.put(tensor, values(tensor))
+
+
+def whole(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with all weights in it. Raises UserError if it is too large."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    embed(copy)
+    return copy
 
 
 def size(model: onnx.ModelProto) -> int:

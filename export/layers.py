@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge.engines.engine import Array
-from export.external_weights import WeightsFile, engine_of, folder_for, too_large
+from export.external_weights import WeightsFile, engine_of, folder_for
 from export.feeds import Progress, run, unwatched
 from export.lint.outline import outline
 from export.onnx_cleaning import drop_unused_constants
@@ -102,7 +102,7 @@ def without_rounding(quantized: onnx.ModelProto) -> onnx.ModelProto:
     kept = []
     rounded = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
     bytes_of_floats = sum(4 * math.prod(constants[node.input[0]].dims) for node in rounded)
-    with WeightsFile(folder_for(bytes_of_floats) if too_large(bytes_of_floats) else None) as weights:
+    with WeightsFile(folder_for(bytes_of_floats)) as weights:
         for node in rounded:
             steps, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
             weights.put(graph.initializer.add(name=node.output[0]), steps.astype(np.float32) * scale)

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.onnx import ONNXProgram
 
 from edge.errors import UserError
-from export.external_weights import folder_for, read_beside, shed, too_large
+from export.external_weights import folder_for, read_beside, shed
 from export.onnx_cleaning import OPSET, clean, compacted
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
-    """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes. Weights that one message cannot
-    hold are left in a file (export.external_weights). Raises UserError if that cannot be written."""
+    """Export ``module`` in evaluation mode with exactly these input names, shapes and dtypes. Of a large graph the
+    weights are left in a file (export.external_weights). Raises UserError if that cannot be written."""
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -45,8 +45,9 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
         quiet.setLevel(level)
     assert program is not None  # it is with dynamo=True and no file
     size = sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers()))
-    if too_large(size):
-        return _with_weights_aside(program, folder_for(size))
+    folder = folder_for(size)
+    if folder is not None:
+        return _with_weights_aside(program, folder)
     model = program.model_proto
     clean(model)
     return compacted(model)

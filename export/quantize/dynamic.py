@@ -13,13 +13,13 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from export.external_weights import whole
 from export.onnx_cleaning import strip_notes
 
 
 def write_dynamic(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
     """A copy with the MatMuls of these names quantized: weights int8 per output channel, activations uint8 per call."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = whole(model)
     add_pre_process_metadata(copy)  # says that no optimiser has to run first: the graph is clean as it is
     with tempfile.TemporaryDirectory(prefix="latentloop-") as folder:
         written = Path(folder) / "dynamic.onnx"

@@ -22,7 +22,7 @@ from calibration.activations import (
 from calibration.histogram import Method
 from calibration.scale_cache import Arrays, ScaleCache, digest
 from export.effort import affordable
-from export.external_weights import embed, loadable
+from export.external_weights import embed, loadable, whole
 from export.quantize.bias import with_new_biases
 from export.quantize.centre import centred
 from export.quantize.dynamic import write_dynamic
@@ -145,7 +145,7 @@ def quantize_dynamically(model: onnx.ModelProto, keep_float: Sequence[str] = ())
 def _written(quantized: Quantized) -> Quantized:
     if quantized.dynamic:
         nodes = [linear.node for linear in quantized.chosen]
-        graph = write_dynamic(quantized.fp32, nodes) if nodes else quantized.fp32
+        graph = write_dynamic(quantized.fp32, nodes) if nodes else whole(quantized.fp32)
         return replace(quantized, model=graph.SerializeToString())
     used = {linear.activation: quantized.table.tensors[linear.activation] for linear in quantized.chosen}
     graph = write_qdq(quantized.fp32, quantized.table, quantized.chosen)

@@ -1,4 +1,4 @@
-"""A graph over protobuf's limit goes the whole way, with its weights in a file: here the limit is small and not the model."""
+"""A large graph goes the whole way, with its weights in a file: here the limit is small and not the model."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def frames(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("frames"), 36, (48, 48))
 
 
-def test_the_bundle_of_a_model_over_the_limit_is_that_of_the_same_model_below_it(checkpoint, frames, tmp_path, monkeypatch):
+def test_the_bundle_of_a_model_with_its_weights_aside_is_that_of_the_same_model_without(checkpoint, frames, tmp_path, monkeypatch):
     below = open_vjepa2(checkpoint)
     footage = read_for(below, str(frames))
-    expected = export_bundle(below, footage, tmp_path / "below", how=SMOOTHED).bundle
-    monkeypatch.setattr(external_weights, "LARGEST", LIMIT)
+    expected = export_bundle(below, footage, tmp_path / "below", how=SMOOTHED, with_fp32=True).bundle
+    monkeypatch.setattr(external_weights, "ASIDE", LIMIT)
     stages = Stages.beside(tmp_path / "above")
     above = open_once(stages, checkpoint, open_vjepa2)
     assert folder_of(above.graphs["encoder"]) == stages.folder and above.graphs["encoder"].ByteSize() < LIMIT / 2
     assert size(above.graphs["encoder"]) == pytest.approx(below.graphs["encoder"].ByteSize(), rel=0.05)
-    found = export_bundle(above, footage, tmp_path / "above", how=SMOOTHED, stages=stages).bundle
+    found = export_bundle(above, footage, tmp_path / "above", how=SMOOTHED, stages=stages, with_fp32=True).bundle
     assert expected is not None and found is not None and not stages.begun
-    for part in ("encoder", "predictor"):
-        one, other = (onnx.load(str(bundle.folder / f"{part}.onnx")) for bundle in (expected, found))
+    for file in ("encoder.onnx", "predictor.onnx", "encoder.fp32.onnx"):
+        one, other = (onnx.load(str(bundle.folder / file)) for bundle in (expected, found))
         assert list(one.graph.node) == list(other.graph.node) and folder_of(other) is None
         assert by_name(one) == by_name(other)
     assert found.manifest.int8 == expected.manifest.int8
