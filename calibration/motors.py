@@ -21,6 +21,7 @@ from calibration.progress import terminal_line
 from calibration.robot_file import check_writable, write_axes
 from edge import bundle as bundles
 from edge import worlds
+from edge.bridge.consent import WORD, permit
 from edge.bundle import Action
 from edge.clock import MonotonicClock
 from edge.config import RobotConfig, beside, load_config
@@ -29,9 +30,6 @@ from edge.errors import UserError
 from edge.worlds.wheels import load_wheels
 from firmware_bridge.serial_controller import SerialController
 
-SIMULATED = "latentloop-host"
-"""The firmware that runs as a process and cannot hurt anybody calls itself so."""
-WORD = "ARM"
 MOST_REPORTS_HZ = 200.0
 REPORT_BYTES = 64
 WORN = Path(worlds.__file__).parent / "worn_wheels.toml"
@@ -202,22 +200,12 @@ class Person:
 
     def permit(self, firmware: str, axes: Sequence[str]) -> None:
         """Say what will happen and wait for the word. Raises UserError without it."""
-        if self.absent:
-            if not firmware.startswith(SIMULATED):
-                raise UserError(
-                    f"--yes is for simulated robots, and {firmware or 'this firmware'} drives real motors: leave it out, and "
-                    f"type {WORD} when asked"
-                )
-            return
-        if not sys.stdin.isatty():
-            raise UserError("the motors move only when a person at a terminal says so: run this in a terminal")
-        print(
-            f"The axes {', '.join(axes)} will turn one after the other, both ways and up to full speed, for about 25 s each.\n"
-            "THE WHEELS MUST BE OFF THE GROUND, with hands, hair and cables away from them. Ctrl-C stops at any time.",
-            file=sys.stderr,
+        permit(
+            firmware,
+            f"The axes {', '.join(axes)} will turn one after the other, both ways and up to full speed, for about 25 s each. "
+            "Ctrl-C stops at any time.",
+            self.absent,
         )
-        if _asked(f"Type {WORD} to begin: ") != WORD:
-            raise UserError(f"not armed, because the word was not {WORD}: nothing has moved")
 
     def saw_forward(self, axis: str) -> bool:
         """After a movement: which way was it? Raises UserError if nobody answers."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from edge.bridge.identity import Identity
+from edge.bridge.identity import is_simulated
 from edge.errors import UserError
 
 WORD = "ARM"
 
 
-def permit(who: Identity, what: str, absent: bool) -> None:
-    """Say what will happen and wait for the word. absent: nobody is there, which only simulated motors allow. Raises UserError."""
+def permit(firmware: str, what: str, absent: bool) -> None:
+    """Say what will happen and wait for the word. firmware: name and version. absent: nobody is there, which only simulated motors
+    allow. Raises UserError."""
     if absent:
-        if not who.simulated:
+        if not is_simulated(firmware):
             raise UserError(
-                f"--yes is for simulated motors, and {who.firmware or 'this firmware'} drives real ones: leave it out, and "
+                f"--yes is for simulated robots, and {firmware or 'this firmware'} drives real motors: leave it out, and "
                 f"type {WORD} when asked"
             )
         return

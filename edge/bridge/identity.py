@@ -41,7 +41,11 @@ class Identity:
 
     @property
     def simulated(self) -> bool:
-        return self.firmware.startswith(SIMULATED)
+        return is_simulated(self.firmware)
+
+
+def is_simulated(firmware: str) -> bool:
+    return firmware.startswith(SIMULATED)
 
 
 def board_of(text: str) -> Board | None:

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--speed {args.speed:g} is not within the limits of {args.axis}: give more than 0 and at most {most:g}")
     if not (who.simulated or proved(who)):
         raise UserError(f"this board was never proved to stop: run 'latentloop bridge selftest {args.spec}' first")
-    permit(who, f"{args.axis} will turn at {args.speed:g} rad/s while you hold w (forward) or s (backward).", absent=False)
+    permit(who.firmware, f"{args.axis} will turn at {args.speed:g} rad/s while you hold w (forward) or s (backward).", absent=False)
     motors = SerialController(board.port, who.axes, baud=board.baud)
     try:
         motors.connect()

@@ -71,7 +71,8 @@ def _prove(board: Board, args: argparse.Namespace) -> int:
     with talking_to(board) as device:
         who = identity_of(device)
         _check_wheels(device)
-    permit(who, f"The axes {', '.join(who.axes)} of {who.firmware} will turn for some seconds, once at full speed.", args.yes)
+    will = f"The axes {', '.join(who.axes)} of {who.firmware} will turn for some seconds, once at full speed."
+    permit(who.firmware, will, args.yes)
     checks = []
     with talking_to(board) as device:  # a new session: nobody listened while the person was asked
         if identity_of(device) != who:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from firmware_bridge.controller import Axis, BridgeError, Health, LinkCounts
+from firmware_bridge.controller import Axis, BridgeError, Health
 from firmware_bridge.drivers import bus_servos
 from firmware_bridge.drivers import dynamixel_packets as packets
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.bus_servos import HEADROOM
 from firmware_bridge.drivers.device import Reading
 from firmware_bridge.drivers.dynamixel_packets import ALERT
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.roll_call import RollCall, ask_one, missing
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {
     **bus_servos.KEYS,
@@ -47,18 +46,16 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(device, spec.port, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
 
 
-class Dynamixel:
+class Dynamixel(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 1_000_000, 9600, 4_500_000)
+        super().__init__(spec.port, spec.integer("baud", 1_000_000, 9600, 4_500_000))
         watchdog_ms = spec.integer("watchdog_ms", 200, WATCHDOG_TICK_MS, 127 * WATCHDOG_TICK_MS)
         self._watchdog = -(-watchdog_ms // WATCHDOG_TICK_MS)
         self._servos = servos = bus_servos.of(spec, axes, packets.LAST_ID)
         self._ids, self._scales, self._wheels = servos.ids, servos.scales, servos.wheels
         self.axes = servos.axes
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._models: dict[int, int] = {}
         self._roll = RollCall(self._ids, packets.next_status, PRESENT_SIZE)
         self._setup: dict[int, bytes] = {}
@@ -66,7 +63,7 @@ class Dynamixel:
         self._enabled = False
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         self._enabled = False
         self._models, self._setup = {}, {}
         self._roll = RollCall(self._ids, packets.next_status, PRESENT_SIZE)
@@ -150,19 +147,7 @@ class Dynamixel:
             self._arm_watchdog(servo)
             self._setup[servo] = self._ask(servo, SETUP, SETUP_SIZE)
 
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
     # -- small parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _settle_mode(self, servo: int) -> None:
         drive, mode = self._ask(servo, DRIVE_MODE, 2)

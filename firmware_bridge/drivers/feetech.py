@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
-from firmware_bridge.controller import Axis, BridgeError, Health, LinkCounts
+from firmware_bridge.controller import Axis, BridgeError, Health
 from firmware_bridge.drivers import bus_servos
 from firmware_bridge.drivers import feetech_packets as packets
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.bus_servos import HEADROOM
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.roll_call import RollCall, ask_one, missing
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {**bus_servos.KEYS, "baud": "1000000"}
 
@@ -31,20 +30,18 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(device, spec.port, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
 
 
-class Feetech:
+class Feetech(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 1_000_000, 9600, 1_000_000)
+        super().__init__(spec.port, spec.integer("baud", 1_000_000, 9600, 1_000_000))
         self._servos = servos = bus_servos.of(spec, axes, 253)
         self._ids, self._scales, self._wheels = servos.ids, servos.scales, servos.wheels
         self.axes = servos.axes
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._roll = RollCall(self._ids, packets.next_status, BLOCK_SIZE)
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         models = {}
         for servo in self._ids:
             try:
@@ -102,19 +99,7 @@ class Feetech:
     def clear(self) -> None:
         pass  # these servos latch nothing that a message could clear
 
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
     # -- small parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _settle_modes(self) -> None:
         """The mode as asked for. The lock of the memory stays closed: the servo forgets it without power, and none wears out."""

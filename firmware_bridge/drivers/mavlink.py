@@ -6,17 +6,16 @@ The failsafe of the autopilot must be on; it is read at connect, and changing it
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from firmware_bridge.controller import Axis, AxisMode, BridgeError, Health, LinkCounts
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {
     "baud": "115200",
@@ -51,12 +50,12 @@ def dialect() -> Any:
     return ardupilotmega
 
 
-class Mavlink:
+class Mavlink(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
         self._messages = dialect()
-        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 9600, 3_000_000)
+        super().__init__(spec.port, spec.integer("baud", 115_200, 9600, 3_000_000))
         self._system = spec.integer("system", 1, 1, 255)
         speed, turning = spec.numbers("speed", 2, None, 0.01, 50) if "speed" in spec.options else (0.5, 1.0)
         faster, harder = spec.numbers("acceleration", 2, None, 0.01, 500) if "acceleration" in spec.options else (1.0, 4.0)
@@ -66,8 +65,6 @@ class Mavlink:
             Axis(names[1], AxisMode.VELOCITY, "rad/s", -turning, turning, turning, harder),
         )
         self._signs = spec.signs(2)
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._start()
 
     def _start(self) -> None:
@@ -79,7 +76,7 @@ class Mavlink:
         self._armed: bool | None = None
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         self._start()
         self._beat()
         heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, 1.5))
@@ -149,19 +146,10 @@ class Mavlink:
         pass  # the autopilot ends its emergencies by itself
 
     def counts(self) -> LinkCounts:
-        counts = self._line.counts()
+        counts = super().counts()
         return LinkCounts(counts.sent, counts.acked, int(self._mav.total_packets_received), int(self._mav.total_receive_errors))
 
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
     # -- small parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _check(self, name: str, low: float, high: float) -> None:
         self._send(self._mav.param_request_read_encode(self._system, 1, name.encode("ascii"), -1))

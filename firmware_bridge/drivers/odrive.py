@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from functools import reduce
 
-from firmware_bridge.controller import BridgeError, Health, LinkCounts
+from firmware_bridge.controller import BridgeError, Health
 from firmware_bridge.drivers import wheels
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {
     **wheels.KEYS,
@@ -48,23 +47,21 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(Odrive(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 100))
 
 
-class Odrive:
+class Odrive(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 9600, 1_000_000)
+        super().__init__(spec.port, spec.integer("baud", 115_200, 9600, 1_000_000))
         self._motors = spec.integers("motors", (0,), 0, 1)
         n = len(self._motors)
         self.axes = wheels.of(spec, axes, n)
         gear = spec.numbers("gear", n, 1, 0.001, 1000)
         self._turns = tuple(sign * each / (2 * math.pi) for sign, each in zip(spec.signs(n), gear, strict=True))
         self._watchdog_s = spec.integer("watchdog_ms", 200, 50, 2000) / 1000
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._error = "error"
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         try:
             self._number("vbus_voltage")
         except NoAnswer:
@@ -130,19 +127,7 @@ class Odrive:
         for motor in self._motors:
             self._arm_watchdog(motor)
 
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
     # -- small parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _arm_watchdog(self, motor: int) -> None:
         """Fed first, or it would run out while it is switched on."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import binascii
 import math
 import struct
-import threading
 from collections.abc import Sequence
 
-from firmware_bridge.controller import BridgeError, Health, LinkCounts
+from firmware_bridge.controller import BridgeError, Health
 from firmware_bridge.drivers import wheels
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {
     **wheels.KEYS,
@@ -51,22 +50,20 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(Roboclaw(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 200))
 
 
-class Roboclaw:
+class Roboclaw(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 2400, 1_000_000)
+        super().__init__(spec.port, spec.integer("baud", 115_200, 2400, 1_000_000))
         self._address = spec.integer("address", 128, 128, 135)
         self.axes = wheels.of(spec, axes, 2)
         ticks = spec.numbers("ticks", 2, None, 1, 1e7)
         self._ticks = tuple(sign * each / (2 * math.pi) for sign, each in zip(spec.signs(2), ticks, strict=True))
         self._watchdog = -(-spec.integer("watchdog_ms", 200, 100, 2000) // 100)
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._status_size = 4
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         try:
             self._tell(SET_TIMEOUT, bytes((self._watchdog,)))
             taken = self._ask(GET_TIMEOUT, 1)[0]
@@ -127,18 +124,6 @@ class Roboclaw:
 
     def clear(self) -> None:
         self._tell(SET_TIMEOUT, bytes((self._watchdog,)))
-
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _ask(self, command: int, size: int) -> bytes:
         """The answer's CRC covers the question, so that no late answer to another one passes."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from firmware_bridge.controller import BridgeError, Health, LinkCounts
+from firmware_bridge.controller import BridgeError, Health
 from firmware_bridge.drivers import vesc_packets as packets
 from firmware_bridge.drivers import wheels
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.roll_call import MISSES
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
 from firmware_bridge.drivers.vesc_packets import Values
-from firmware_bridge.serial_port import open_port
 
 T = TypeVar("T")
 
@@ -36,11 +35,11 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(Vesc(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 200))
 
 
-class Vesc:
+class Vesc(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 9600, 4_000_000)
+        super().__init__(spec.port, spec.integer("baud", 115_200, 9600, 4_000_000))
         self._can: tuple[int | None, ...] = (None, *spec.integers("can", (), 0, 254))
         n = len(self._can)
         self.axes = wheels.of(spec, axes, n)
@@ -48,14 +47,12 @@ class Vesc:
         turns = spec.numbers("gear", n, 1, 0.01, 1000)
         self._erpm = tuple(s * 60 / (2 * math.pi) * pairs * g for s, g in zip(spec.signs(n), turns, strict=True))
         self._timeout_ms = spec.integer("timeout_ms", 1000, 10, 5000)
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._ids: list[int] = []
         self._newest: dict[int, Values] = {}
         self._missed: dict[int, int] = {}
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         self._newest, self._missed, self._ids = {}, {}, []
         for can in self._can:
             try:
@@ -113,19 +110,7 @@ class Vesc:
     def clear(self) -> None:
         pass  # a VESC ends its faults by itself
 
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
     # -- small parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _check_timeout(self, can: int | None, name: int) -> None:
         try:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Sequence
 from typing import Any
 
-from firmware_bridge.controller import BridgeError, Health, LinkCounts
+from firmware_bridge.controller import BridgeError, Health
 from firmware_bridge.drivers import wheels
-from firmware_bridge.drivers.bus import Bus, NoAnswer
+from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Reading
+from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.servo_loop import ServoLoop
 from firmware_bridge.drivers.spec import Spec
-from firmware_bridge.serial_port import open_port
 
 KEYS = {
     **wheels.KEYS,
@@ -56,21 +55,19 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     return ServoLoop(Waveshare(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 50))
 
 
-class Waveshare:
+class Waveshare(OnBus):
     """A :class:`~firmware_bridge.drivers.device.Device`."""
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
-        self._port, self._baud = spec.port, spec.integer("baud", 115_200, 9600, 1_000_000)
+        super().__init__(spec.port, spec.integer("baud", 115_200, 9600, 1_000_000))
         radius = spec.number("radius", 1, 0.001, 10)
         self.axes = wheels.of(spec, axes, 2, "rad/s" if "radius" in spec.options else "m/s")
         self._metres = tuple(sign * radius for sign in spec.signs(2))
         self._watchdog_ms = spec.integer("watchdog_ms", 300, 100, 3000)
-        self.urgent = threading.Event()
-        self._bus: Bus | None = None
         self._turn = 0
 
     def open(self, timeout_s: float) -> str:
-        self._bus = Bus(open_port(self._port, self._baud), self.urgent)
+        self._open_line()
         self._turn = 0
         self.cut()
         try:
@@ -112,18 +109,6 @@ class Waveshare:
 
     def clear(self) -> None:
         pass  # the board latches nothing
-
-    def counts(self) -> LinkCounts:
-        return self._line.counts()
-
-    def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-
-    @property
-    def _line(self) -> Bus:
-        assert self._bus is not None
-        return self._bus
 
     def _feedback(self) -> dict[str, Any]:
         return self._line.ask(line(T=FEEDBACK), next_feedback, timeout_s=0.05)

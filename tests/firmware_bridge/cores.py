@@ -14,6 +14,7 @@ import pytest
 
 from firmware_bridge import framing, generate, messages
 from firmware_bridge.board import ROVER, AxisLimits, Board, BoardAxis
+from firmware_bridge.evidence.build import TRAPPED
 from firmware_bridge.framing import ACK_REQ, Decoder, Frame
 from firmware_bridge.host_firmware import CORE_SOURCES, FIRMWARE
 from firmware_bridge.messages import (
@@ -43,7 +44,6 @@ from firmware_bridge.reference import Core, Identity
 M = TypeVar("M", bound=Message)
 U32 = 0xFFFFFFFF
 NAME = "latentloop-test 0.1"
-UBSAN = ("-fsanitize=undefined,bounds", "-fsanitize-undefined-trap-on-error", "-fno-sanitize-recover=all")
 STRICT = ("-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fPIC", "-shared")
 
 
@@ -205,7 +205,7 @@ def build_library(folder: Path, board: Board = ROVER) -> ctypes.CDLL:
     sources = [*(str(FIRMWARE / source) for source in CORE_SOURCES), str(Path(__file__).parent / "shim.c")]
     includes = ["-I", str(FIRMWARE), "-I", str(folder)]
     target = folder / "core.so"
-    for extra in (UBSAN, ()):
+    for extra in (TRAPPED, ()):
         command = [compiler, *STRICT, *extra, *includes, *sources, "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:

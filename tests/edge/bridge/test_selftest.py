@@ -92,7 +92,7 @@ def test_other_controllers_are_refused(command: Command) -> None:
 
 
 def test_yes_is_not_for_real_motors() -> None:
-    with pytest.raises(UserError, match="--yes is for simulated motors"):
+    with pytest.raises(UserError, match="--yes is for simulated robots"):
         permit(REAL, "It turns.", absent=True)
 
 

@@ -87,9 +87,14 @@ def drive() -> Iterator[Callable[..., Driving]]:
 
 
 def turns(controller: MotorController, n: int) -> None:
-    """Let the controller's loop go round so many times."""
-    before = controller.telemetry().counts.sent
-    until(lambda: controller.telemetry().counts.sent >= before + n, f"{n} more messages of the controller")
+    """Let the controller's loop go round so many times: it asks in each, or listens to what comes by itself."""
+    before = controller.telemetry().counts
+
+    def gone_round() -> bool:
+        now = controller.telemetry().counts
+        return max(now.sent - before.sent, now.received - before.received) >= n
+
+    until(gone_round, f"{n} more messages of the controller, or to it")
 
 
 def stand(line: Line) -> None:
