@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -37,14 +38,15 @@ def engine_of(bundle: Bundle, part: Part, *, integers: bool = True, scaled: floa
 
 def trial(name: str, part: Part, candidate: OnnxRuntimeEngine, count: int = 3) -> Verdict:
     bundle = load(name)
-    feeds = feeds_for(bundle, part, engine_of(bundle, "encoder"), count)
+    bare = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, files={}), bundle.sha256)  # noise: no samples
+    feeds = feeds_for(bare, part, engine_of(bundle, "encoder"), count)
     return judge(engine_of(bundle, part, integers=False), engine_of(bundle, part), candidate, feeds, seconds=0.0)
 
 
 @pytest.mark.parametrize(("name", "part"), BUNDLES)
 def test_the_engine_that_would_run_otherwise_passes_against_itself(name: str, part: Part) -> None:
     verdict = trial(name, part, engine_of(load(name), part))
-    assert verdict.accepted and verdict.reason == "" and verdict.samples >= 3
+    assert verdict.accepted and verdict.reason == "" and verdict.samples == 3
     assert verdict.distance is not None and verdict.distance == verdict.reference
     assert verdict.distance.relative_error > 0.0 and (verdict.distance.rank_correlation is None) == (part != "rollout")
     assert verdict.milliseconds and verdict.reference_milliseconds
@@ -67,7 +69,7 @@ def test_the_half_form_is_as_near_to_float_arithmetic_as_the_graph_it_is_made_of
 
 @pytest.mark.parametrize(("name", "part"), BUNDLES)
 def test_a_graph_that_computes_something_else_is_refused(name: str, part: Part) -> None:
-    verdict = trial(name, part, engine_of(load(name), part, scaled=4.0))
+    verdict = trial(name, part, engine_of(load(name), part, scaled=1.5))
     assert not verdict.accepted and "must be at" in verdict.reason
 
 
