@@ -93,7 +93,7 @@ def test_other_controllers_are_refused(command: Command) -> None:
 
 def test_yes_is_not_for_real_motors() -> None:
     with pytest.raises(UserError, match="--yes is for simulated robots"):
-        permit(REAL, "It turns.", absent=True)
+        permit(REAL.firmware, "It turns.", absent=True)
 
 
 def test_nothing_moves_without_a_terminal(firmware: HostFirmware, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
