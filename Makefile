@@ -17,13 +17,21 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
+.PHONY: demo test test-drivers test-others lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
 
+# Drivers are tested on real lines and mostly wait, so they go beside the others.
 test: lint
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs 2 test-drivers test-others
+
+test-drivers: $(VENV)/.workstation
+	@$(BIN)/python -m pytest tests/firmware_bridge/drivers > $(VENV)/drivers.txt 2>&1 || { cat $(VENV)/drivers.txt; exit 1; }
+	@tail -1 $(VENV)/drivers.txt
+
+test-others: $(VENV)/.workstation
+	$(BIN)/python -m pytest --ignore tests/firmware_bridge/drivers
 
 lint: $(VENV)/.workstation
 	$(BIN)/ruff check

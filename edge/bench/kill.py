@@ -64,7 +64,7 @@ def bench_kill(bundle: str, kills: int, seed: int, lease_ms: int, note: Callable
                         known = _episodes(folder)
                     finally:
                         runtime.kill()
-                motors = _wait_for(guide, lambda m: m["state"] in ("safe_stop", "safe"), "the firmware did not stop")
+                motors = _wait_for(guide, lambda m: m["state"] != "active", "the firmware did not stop")
                 _wait_for(guide, lambda m: not m["moving"], "the rover did not come to rest")
                 stops.append(float(motors["last_lease_to_safe_stop_ms"]))
                 with contextlib.closing(ledger.open_for_reading(folder / "memory")) as connection:

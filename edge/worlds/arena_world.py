@@ -181,7 +181,8 @@ class ArenaWorld:
                 return
             said = MotorOutput.unpack(packet)
             before, self._motors_said = self._motors_said, said
-            if said.state is State.SAFE_STOP and before is not None and before.state is State.ACTIVE:
+            # Motors that stand already are through their safe stop before the next packet.
+            if said.state is not State.ACTIVE and before is not None and before.state is State.ACTIVE:
                 self._safe_stop_ns = said.mono_ns - said.last_lease_mono_ns
             self._output[:] = said.output_mrad_s
             self._output /= 1e3
