@@ -17,21 +17,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test test-drivers test-others lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
+.PHONY: demo test lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
 
-# Drivers are tested on real lines and mostly wait, so they go beside the others.
+# Two files of tests at a time: many wait for a line, a process or a page.
 test: lint
-	$(MAKE) --jobs 2 test-drivers test-others
-
-test-drivers: $(VENV)/.workstation
-	@$(BIN)/python -m pytest tests/firmware_bridge/drivers > $(VENV)/drivers.txt 2>&1 || { cat $(VENV)/drivers.txt; exit 1; }
-	@tail -1 $(VENV)/drivers.txt
-
-test-others: $(VENV)/.workstation
-	$(BIN)/python -m pytest --ignore tests/firmware_bridge/drivers
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.workstation
 	$(BIN)/ruff check
