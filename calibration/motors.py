@@ -27,6 +27,7 @@ from edge.clock import MonotonicClock
 from edge.config import RobotConfig, beside, load_config
 from edge.demo import World
 from edge.errors import UserError
+from edge.worlds.folder import short_parent
 from edge.worlds.wheels import load_wheels
 from firmware_bridge.serial_controller import SerialController
 
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _demonstrate(args: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory(prefix="latentloop-motors-") as name, World(Path(name), wheels=WORN):
+    with tempfile.TemporaryDirectory(prefix="latentloop-motors-", dir=short_parent()) as name, World(Path(name), wheels=WORN):
         robot = Path(name) / "robot.toml"
         robot.write_text(_DEMO_ROBOT)
         args.yes = True

@@ -17,6 +17,7 @@ from typing import Any
 from edge.config import RobotConfig, convert
 from edge.errors import UserError
 from edge.run import described, drive
+from edge.worlds.folder import short_parent
 
 NORMAL = Path(__file__).parent / "worlds" / "arena_normal"
 """What is normal in the arena; made anew for a new bundle with ``latentloop demo --headless --seconds 300 --learn FOLDER``."""
@@ -53,7 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(args: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory(prefix="latentloop-demo-") as name:
+    with tempfile.TemporaryDirectory(prefix="latentloop-demo-", dir=short_parent()) as name:
         folder = Path(name)
         config = demo_config(args, folder)
         with World(folder, args.seed, args.firmware):

@@ -24,6 +24,7 @@ import numpy as np
 from edge.demo import World
 from edge.errors import UserError
 from edge.memory import ledger
+from edge.worlds.folder import short_parent
 from edge.worlds.guide import ArenaGuide
 
 PATIENCE_S = 30.0
@@ -50,7 +51,7 @@ def bench_kill(bundle: str, kills: int, seed: int, lease_ms: int, note: Callable
     stops: list[float] = []
     committed = lost = damaged = restored = 0
     floor = 0
-    with tempfile.TemporaryDirectory(prefix="latentloop-kill-") as name, World(Path(name), seed):
+    with tempfile.TemporaryDirectory(prefix="latentloop-kill-", dir=short_parent()) as name, World(Path(name), seed):
         folder = Path(name)
         (folder / "robot.toml").write_text(_ROBOT.format(bundle=bundle, lease_ms=lease_ms))
         with contextlib.closing(ArenaGuide(folder / "goals")) as guide:

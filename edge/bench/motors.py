@@ -25,6 +25,7 @@ from edge.bench.worn_motors import AXES, WornMotors
 from edge.config import AxisConfig, PlannerConfig, load_config
 from edge.demo import World
 from edge.errors import UserError
+from edge.worlds.folder import short_parent
 from edge.worlds.wheels import Wheel, load_wheels
 
 Wheels = tuple[Wheel, Wheel]
@@ -101,7 +102,7 @@ def bench_motors(
 
 def calibrate_in_arena(wheels: Wheels) -> Mapping[str, AxisConfig]:
     """Run ``calibrate motors`` on a simulated rover with these wheels, and read what it wrote. Raises UserError."""
-    with tempfile.TemporaryDirectory(prefix="latentloop-motors-") as name:
+    with tempfile.TemporaryDirectory(prefix="latentloop-motors-", dir=short_parent()) as name:
         folder, robot = Path(name), Path(name) / "robot.toml"
         robot.write_text(_ROBOT)
         tables = (f"[{axis}]\n{_toml(wheel)}" for axis, wheel in zip(AXES, wheels, strict=True))

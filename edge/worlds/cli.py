@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.errors import UserError
 from edge.worlds.arena_world import serve
+from edge.worlds.folder import checked, short_parent
 from edge.worlds.wheels import Wheel, load_wheels
 
 _EXAMPLES = """examples:
@@ -40,10 +41,7 @@ def _run(args: argparse.Namespace) -> int:
     if not 1.0 <= args.fps <= 120.0:
         raise UserError(f"--fps is {args.fps:g} and must lie between 1 and 120")
     wheels = (Wheel(), Wheel()) if args.wheels is None else load_wheels(args.wheels)
-    folder: Path = args.folder or Path(tempfile.mkdtemp(prefix="latentloop-world-"))
-    # A UNIX socket's path may have 107 characters.
-    if len(str(folder.absolute())) > 95:
-        raise UserError(f"the folder {folder} has too long a path for sockets: choose one of at most 95 characters")
+    folder = checked(args.folder or Path(tempfile.mkdtemp(prefix="latentloop-world-", dir=short_parent())))
     try:
         return serve(
             folder, seed=args.seed, fps=args.fps, firmware=args.firmware, with_parent=args.with_parent, wheels=wheels

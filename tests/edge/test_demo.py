@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +22,22 @@ KEYS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for a demo's temporary files, whose path is short enough for sockets wherever pytest keeps its own."""
+    with tempfile.TemporaryDirectory(prefix="ll-", dir="/tmp") as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize("firmware", ["c", "python"])
-def test_headless_demo_drives_and_reports(firmware: str, tmp_path: Path) -> None:
+def test_headless_demo_drives_and_reports(firmware: str, temporary: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edge.cli", "demo", "--headless", "--seconds", "10", "--json", "--firmware", firmware],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
         check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -38,18 +46,18 @@ def test_headless_demo_drives_and_reports(firmware: str, tmp_path: Path) -> None
     assert summary["serial"]["crc_errors"] == 0
     assert summary["serial"]["acked"] > 0
     assert ("Python" in summary["firmware"]) is (firmware == "python")
-    assert not list(tmp_path.glob("latentloop*")), "the demo left something behind"
+    assert not list(temporary.glob("latentloop*")), "the demo left something behind"
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def demo(temporary: Path) -> Iterator[subprocess.Popen[str]]:
     """A headless demo without an end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "edge.cli", "demo", "--headless"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     yield process
     process.kill()
@@ -65,11 +73,11 @@ def end(demo: subprocess.Popen[str]) -> str:
     return out
 
 
-def test_ctrl_c_ends_it_cleanly(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_cleanly(demo: subprocess.Popen[str], temporary: Path) -> None:
     assert demo.stdout is not None
     assert any(line.startswith("state") for line in demo.stdout)  # armed, and perhaps driving already
     assert "goals" in end(demo)
-    assert not list(tmp_path.glob("latentloop*")), "the demo left something behind"
+    assert not list(temporary.glob("latentloop*")), "the demo left something behind"
 
 
 def test_after_a_fault_the_simulated_rover_goes_on_by_itself(demo: subprocess.Popen[str]) -> None:
