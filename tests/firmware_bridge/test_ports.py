@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -177,20 +178,20 @@ def over_tcp(start: Starter) -> Iterator[str]:
 def _relay(server: socket.socket, firmware: HostFirmware) -> None:
     connection, _ = server.accept()
     with open_port_raw(firmware.port) as line, connection:
-        back = threading.Thread(target=_copy_back, args=(line, connection), daemon=True)
+        over = threading.Event()
+        back = threading.Thread(target=_copy_back, args=(line, connection, over), daemon=True)
         back.start()
         while data := connection.recv(4096):
             line.write(data)
-    back.join()
+        over.set()
+        back.join()
 
 
-def _copy_back(line: serial.Serial, connection: socket.socket) -> None:
-    try:
-        while True:
+def _copy_back(line: serial.Serial, connection: socket.socket, over: threading.Event) -> None:
+    with contextlib.suppress(OSError):  # the far end may have closed already
+        while not over.is_set():
             if data := line.read(max(1, line.in_waiting)):
                 connection.sendall(data)
-    except (OSError, TypeError):
-        pass  # the test is over
 
 
 def open_port_raw(path: str) -> serial.Serial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import tty
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ class Echo:
         self._delays, self._echo = delays, echo
         self._timers: list[threading.Timer] = []
         self.bus = Bus(open_port(os.ttyname(self._port), 115_200), threading.Event(), timeout_s=0.15, settle_s=(0.4, 0.8))
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -32,18 +34,18 @@ class Echo:
 
     def close(self) -> None:
         self.bus.close()
+        # Numbers of closed lines are given to new ones: whoever still used them would take a word out of another test's mouth.
+        self._ending.set()
+        self._thread.join()
         for timer in self._timers:
             timer.cancel()
+            timer.join()
         os.close(self._port)
         os.close(self.line)
 
     def _run(self) -> None:
-        while True:
-            try:
-                data = os.read(self.line, 64)
-            except OSError:
-                return
-            for question in data:
+        while not self._ending.is_set():
+            for question in os.read(self.line, 64) if select.select([self.line], [], [], 0.02)[0] else b"":
                 self.asked.append(question)
                 delay = self._delays.pop(0) if self._delays else 0.0
                 if self._echo:
