@@ -26,6 +26,8 @@ SILENCE_NS = 300_000_000
 BACKOFF_S = (0.1, 2.0)
 CLOSING_S = 2.0
 """A closing controller comes to a stand by its acceleration limits for at most so long."""
+CLEARING_S = 3.0
+"""Clearing may include that a device is watched until its own watchdog has shown itself."""
 _MOVING = (FirmwareState.ACTIVE, FirmwareState.SAFE_STOP)
 """A fault is not ramped down from: the motors rest at once, as with the firmware."""
 
@@ -132,7 +134,7 @@ class ServoLoop:
         with self._lock:
             self._guard.may_clear()
             request = self._clearing = _Asked(self._withdrawn)
-        self._await(request, 1.0, "clearing")
+        self._await(request, CLEARING_S, "clearing")
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         """See MotorController. Never blocks: the loop's thread does the talking. While armed, send at every turn of the control

@@ -12,6 +12,7 @@ from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import Line, SimulatedDevice
 from firmware_bridge.drivers.simulated.mavlink import Rover
 from firmware_bridge.drivers.simulated.odrive import Odrive
+from firmware_bridge.drivers.simulated.odrive_can import OdriveCan
 from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
 from firmware_bridge.drivers.simulated.vesc import VescPair
 from firmware_bridge.drivers.simulated.waveshare import Waveshare
@@ -22,6 +23,7 @@ DEVICES: dict[str, tuple[Callable[[], SimulatedDevice], str]] = {
     "vesc": (VescPair, "can=2"),
     "roboclaw": (Roboclaw, "ticks=1000"),
     "odrive": (Odrive, "motors=0,1"),
+    "odrive-can": (OdriveCan, "nodes=1,2&watchdog_ms=400"),
     "waveshare": (Waveshare, "radius=0.04"),
     "mavlink": (Rover, "speed=0.5,1"),
 }
