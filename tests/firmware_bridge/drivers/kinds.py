@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firmware_bridge.drivers.simulated.copter import Copter
 from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import SimulatedDevice
@@ -57,4 +58,13 @@ KINDS = {
         "waveshare", Waveshare, "speed=3&acceleration=10", (2.5, -2.0), named=False, checked=False, tells_resets=False
     ),
     "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0), package="pymavlink"),
+    "mavlink copter": Kind(
+        "mavlink",
+        Copter,
+        "vehicle=copter&speed=3,3,1,3&acceleration=10",
+        (2.5, -2.0, 0.5, -1.0),
+        brown_out="emergency",
+        axes=("forward", "right", "down", "turn"),
+        package="pymavlink",
+    ),
 }
