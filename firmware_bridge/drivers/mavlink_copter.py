@@ -65,7 +65,7 @@ class Autopilot:
 
 AUTOPILOTS = {
     # GUIDED, BRAKE and LAND. GUID_TIMEOUT ends a velocity, FS_GCS_TIMEOUT is how long our heartbeat may be away, FS_THR_ENABLE
-    # is the failsafe of the pilot's radio, without which nobody could take over, and FS_OPTIONS could except GUIDED from it.
+    # is the failsafe of the pilot's radio, without which nobody could take over; FS_OPTIONS could except GUIDED from it.
     "copter": Autopilot(
         "ArduPilot copter",
         ARDUPILOT,
@@ -81,8 +81,8 @@ AUTOPILOTS = {
             "FS_OPTIONS": Without(4),
         },
     ),
-    # OFFBOARD, Hold and Land. Of the answers to lost setpoints Position, Return, Land and Hold are safe; Altitude and Stabilized
-    # drift, Terminate and Disarm fall. COM_RCL_EXCEPT could except OFFBOARD from the failsafe of the pilot's radio.
+    # OFFBOARD, Hold and Land. Of the answers to lost setpoints Position, Return, Land and Hold are safe; Altitude and
+    # Stabilized drift, Terminate and Disarm fall. COM_RCL_EXCEPT could except OFFBOARD from the failsafe of the pilot's radio.
     "px4": Autopilot(
         "PX4 copter",
         PX4,
@@ -115,7 +115,8 @@ class Copter(MavlinkLink):
         names = spec.names(axes, 4) if axes else ("forward", "right", "down", "turn")
         units = ("m/s", "m/s", "m/s", "rad/s")
         self.axes: tuple[Axis, ...] = tuple(
-            Axis(name, AxisMode.VELOCITY, unit, -v, v, v, a) for name, unit, v, a in zip(names, units, speed, faster, strict=True)
+            Axis(name, AxisMode.VELOCITY, unit, -v, v, v, a)
+            for name, unit, v, a in zip(names, units, speed, faster, strict=True)
         )
         self._signs = spec.signs(4)
         self._ours = False
@@ -241,8 +242,8 @@ class Copter(MavlinkLink):
         return time.monotonic() - self._flowing_s >= FLOWING_S and time.monotonic() - self._pointed_s < GAP_S
 
     def _point(self, values: Sequence[float]) -> None:
-        """Velocities in the body's frame, without its tilt. ArduPilot turns them by the heading itself; PX4 has turned them by the
-        whole attitude in some versions, so that there they are turned here."""
+        """Velocities in the body's frame, without its tilt. ArduPilot turns them by the heading itself; PX4 has turned them by
+        the whole attitude in some versions, so that there they are turned here."""
         now_s = time.monotonic()
         if now_s - self._pointed_s > GAP_S:
             self._flowing_s = now_s

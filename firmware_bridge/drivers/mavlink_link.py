@@ -58,7 +58,8 @@ class MavlinkLink(OnBus):
 
     def counts(self) -> LinkCounts:
         counts = super().counts()
-        return LinkCounts(counts.sent, counts.acked, int(self._mav.total_packets_received), int(self._mav.total_receive_errors))
+        received, errors = int(self._mav.total_packets_received), int(self._mav.total_receive_errors)
+        return LinkCounts(counts.sent, counts.acked, received, errors)
 
     def _start(self) -> None:
         self._mav: Any = self._messages.MAVLink(None, srcSystem=255, srcComponent=190)
@@ -75,8 +76,8 @@ class MavlinkLink(OnBus):
         heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, 1.5))
         if heartbeat is None:
             raise BridgeError(
-                f"no MAVLink vehicle {self._system} is heard on {self._port} at {self._baud} baud: see to its power and the keys "
-                "baud and system"
+                f"no MAVLink vehicle {self._system} is heard on {self._port} at {self._baud} baud: see to its power and the "
+                "keys baud and system"
             )
         if heartbeat.autopilot != autopilot or heartbeat.type not in types:
             raise BridgeError(
@@ -136,7 +137,7 @@ class MavlinkLink(OnBus):
         return None
 
     def _listen(self, timeout_s: float) -> list[Any]:
-        """What the vehicle itself said; a gimbal or radio on board counts as somebody else where it matters, for its heartbeat."""
+        """What the vehicle said; for its heartbeat a gimbal or radio on board is somebody else."""
         data = self._line.heard(timeout_s)
         found = []
         for message in (self._mav.parse_buffer(data) or []) if data else []:

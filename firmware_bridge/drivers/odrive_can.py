@@ -129,8 +129,8 @@ class OdriveCan:
         if absent := [str(node.id) for node in self._nodes if not node.beat_s]:
             there = ", ".join(str(node.id) for node in self._nodes if node.beat_s)
             raise BridgeError(
-                f"ODrive {', '.join(absent)} does not answer on {self._port} ({f'only {there} do' if there else 'none does'}): see "
-                "to its power, to cable and terminating resistors, that its heartbeat is on, and to the keys nodes and bitrate"
+                f"ODrive {', '.join(absent)} does not answer on {self._port} ({f'only {there} do' if there else 'none does'}): "
+                "see to its power, to cable and terminating resistors, that its heartbeat is on, and to the keys nodes and bitrate"
             )
         for node in self._nodes:
             self._line.write(cansimple.question(node.id, cansimple.VERSION))
@@ -339,7 +339,7 @@ def _endpoints(path: Path, firmware: tuple[int, int, int], node: int) -> tuple[i
     """The numbers of the watchdog's time-out and switch. Raises BridgeError."""
     version = ".".join(map(str, firmware))
     if firmware < (0, 6, 0):
-        raise BridgeError(f"ODrive {node} has a firmware before 0.6, which has no endpoints on CAN: leave the key endpoints out")
+        raise BridgeError(f"ODrive {node} has a firmware before 0.6, without endpoints on CAN: leave the key endpoints out")
     try:
         found: Any = json.loads(path.read_text("utf-8"))
         of, listed = str(found["fw_version"]).partition("-")[0], found["endpoints"]

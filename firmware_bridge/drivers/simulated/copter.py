@@ -17,8 +17,8 @@ _PX4 = {"COM_OF_LOSS_T": 1.0, "COM_OBL_RC_ACT": 0, "NAV_RCL_ACT": 2, "COM_RCL_EX
 
 
 class Copter:
-    """A motor counts as energised while the copter obeys velocities. mode: as in its heartbeat; set it to take over as its pilot.
-    fallen: the motors were switched off in the air. beat_s: between two heartbeats, 1 s on a real one."""
+    """A motor counts as energised while the copter obeys velocities. mode: as in its heartbeat; set it to take over as its
+    pilot. fallen: the motors were switched off in the air. beat_s: between two heartbeats, 1 s on a real one."""
 
     LOITER, GUIDED, RTL, LAND = 5, 4, 6, 9
 

@@ -10,6 +10,8 @@ from firmware_bridge.drivers.simulated.motor import Motor
 
 TURN = 2 * math.pi
 TIMEOUT, ENABLE = 153, 154
+FEEDING = (0x07, 0x0C, 0x0D)
+"""What is known to feed the watchdog of firmware 0.6, from ODrive's examples; with 0.5 everything does."""
 _LEAST_V = 8.0
 
 
@@ -98,7 +100,8 @@ class OdriveCan:
         answers = [b"z\r"]
         for axis in self._axes:
             if axis.node == identifier >> 5 and not axis.gone:
-                axis.silent_s = 0.0
+                if not self._new or identifier & 0x1F in FEEDING:
+                    axis.silent_s = 0.0
                 answers += self._obey(axis, identifier & 0x1F, data, verb == "r")
         return answers
 

@@ -55,7 +55,7 @@ KINDS = {
         "odrive-can", OdriveCan, "nodes=1,2&speed=4&acceleration=20&watchdog_ms=400", (3.0, -2.0), checked=False, package="can"
     ),
     "waveshare": Kind(
-        "waveshare", Waveshare, "speed=3&acceleration=10", (2.5, -2.0), named=False, checked=False, tells_resets=False
+        "waveshare", Waveshare, "speed=1.8&acceleration=10", (1.5, -1.2), named=False, checked=False, tells_resets=False
     ),
     "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0), package="pymavlink"),
     "mavlink copter": Kind(

@@ -1,4 +1,4 @@
-"""The watchdog of an ODrive on CAN is proved, not believed; and what else its driver does that wheels on a serial line do not."""
+"""The watchdog of an ODrive on CAN is proved, not believed; and what else its driver does that others do not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pytest
 from firmware_bridge.controller import AxisMode, BridgeError, FirmwareState, MotorController
 from firmware_bridge.drivers.can_line import CanLine
 from firmware_bridge.drivers.cansimple import Frame
-from firmware_bridge.drivers.odrive_can import ENABLE, TIMEOUT
+from firmware_bridge.drivers.odrive_can import ENABLE, TIMEOUT, OdriveCan
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.simulated import odrive_can as simulated
 from firmware_bridge.drivers.simulated.line import Line
+from firmware_bridge.drivers.spec import parse
 from tests.conftest import unmet
 from tests.firmware_bridge.drivers.conftest import Driving, leaves, reaches, stand
 from tests.firmware_bridge.processes import until
@@ -129,6 +130,20 @@ def test_errors_of_before_wait_for_a_person(connect: Callable[..., MotorControll
         loop = Driving(controller, (1.0, 1.0))
         controller.arm(5.0)  # so the watchdogs have shown themselves meanwhile
         loop.stop()
+
+
+def test_nothing_is_switched_on_before_the_watchdog_has_shown_itself() -> None:
+    with Line(ODrive()) as line:
+        line.device._fail(line.device._axes[0], 0x100)
+        device = OdriveCan(parse(f"odrive-can:{line.port}?nodes=1,2"), ())
+        device.open(1.0)
+        for axis in line.device._axes:
+            axis.error = 0  # somebody else has cleared them
+        until(lambda: device.read().faults == (), "no fault")
+        with pytest.raises(BridgeError, match="watchdog of ODrive 1, 2 is not known to be on"):
+            device.enable(device.read())
+        assert not any(motor.energised for motor in line.device.motors)
+        device.close()
 
 
 def test_an_axis_that_is_not_calibrated_is_refused_by_number(connect: Callable[..., MotorController]) -> None:
