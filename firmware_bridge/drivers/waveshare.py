@@ -102,7 +102,7 @@ class Waveshare(OnBus):
         if supply is not None and supply < LEAST_V:
             faults.append("under-voltage")
         if max(map(abs, speeds)) > 3 * FASTEST:
-            faults.append(f"it reports {max(map(abs, speeds)):g} m/s: a product without encoders, which is not driven")
+            faults.append(f"it reports {max(map(abs, speeds)):g} m/s: a product without speed control, which is not driven")
         return Reading(
             position=tuple(way / metres for way, metres in zip(self._way, self._metres, strict=True)),
             velocity=tuple(speed / metres for speed, metres in zip(speeds, self._metres, strict=True)),

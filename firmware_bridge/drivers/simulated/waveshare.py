@@ -11,7 +11,7 @@ _LEAST_V, _FASTEST = 6.0, 2.0
 
 class Waveshare:
     """general: with the firmware ugv_base_general, which counts no way and tells volts. share: what it tells as a speed for
-    1 m/s; hundreds for a product without encoders."""
+    1 m/s; hundreds for a product without speed control."""
 
     def __init__(self, general: bool = False, share: float = 1.0) -> None:
         self.general, self.share = general, share

@@ -220,3 +220,24 @@ def test_lines_of_an_adapter_that_make_no_sense_are_counted_and_passed_over() ->
             assert all(len(frame.data) == 8 for frame in frames)
         finally:
             can.close()
+
+
+def test_a_bus_without_a_file_descriptor_is_heard_and_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """python-can's own bus inside of a process, in the place of a channel of the kernel, which not every machine has."""
+    import can
+
+    monkeypatch.setattr(CanLine, "_channel", lambda self, port: can.Bus(interface="virtual", channel=port))
+    line = CanLine("can0", 250_000, 115_200, (1,), threading.Event())
+    with can.Bus(interface="virtual", channel="can0") as peer:
+        for identifier in (0x021, 0x041, 0x029):  # the second is of another node
+            peer.send(can.Message(arbitration_id=identifier, data=bytes(8), is_extended_id=False))
+        assert [frame.id for frame in line.heard(0.05)] == [0x021, 0x029]
+        line.write(Frame(0x02D, b"\1\2\3\4"))
+        line.write(Frame(0x029, remote=True))
+        spoken = [peer.recv(1.0), peer.recv(1.0)]
+        assert all(message is not None and not message.is_extended_id for message in spoken)
+        assert [(m.arbitration_id, bytes(m.data), m.is_remote_frame) for m in spoken if m] == [
+            (0x02D, b"\1\2\3\4", False),
+            (0x029, b"", True),
+        ]
+    line.close()

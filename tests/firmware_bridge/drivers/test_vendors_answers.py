@@ -119,13 +119,13 @@ def test_what_waveshares_board_would_not_heed_is_refused() -> None:
     make_controller("waveshare:/dev/null?radius=0.04&speed=40")
 
 
-def test_a_waveshare_product_without_encoders_is_told_by_its_speeds() -> None:
+def test_a_waveshare_product_without_speed_control_is_told_by_its_speeds() -> None:
     device = Waveshare(general=True, share=256.0)
     with Line(device) as line, closing(make_controller(f"waveshare:{line.port}?speed=1")) as controller:
         controller.connect()
         loop = Driving(controller, (0.8, -0.6))
         controller.arm(5.0)
-        assert any("without encoders" in fault for fault in reaches(controller, FirmwareState.FAULT).faults)
+        assert any("without speed control" in fault for fault in reaches(controller, FirmwareState.FAULT).faults)
         loop.stop()
 
 
