@@ -93,8 +93,7 @@ class MavlinkLink(OnBus):
     def _check(self, safe: Mapping[str, Allowed], autopilot: int) -> None:
         """Raises BridgeError unless every failsafe is on. They are read only: changing them is left to a person."""
         for name, allowed in safe.items():
-            self._send(self._mav.param_request_read_encode(self._system, 1, name.encode("ascii"), -1))
-            found = self._wait("PARAM_VALUE", _named(name), 0.5)
+            found = self._parameter(name)
             if found is None:
                 raise BridgeError(
                     f"vehicle {self._system} on {self._port} does not tell its parameter {name}: update its firmware"
@@ -105,6 +104,14 @@ class MavlinkLink(OnBus):
                     f"the failsafe of the {self._vehicle} on {self._port} is not on ({name} is {value:g}): set it to "
                     f"{_words(allowed)}, for without it the {self._vehicle} would go on when this computer dies"
                 )
+
+    def _parameter(self, name: str) -> Any:
+        """The PARAM_VALUE, asked for three times; None without an answer."""
+        for _ in range(3):
+            self._send(self._mav.param_request_read_encode(self._system, 1, name.encode("ascii"), -1))
+            if (found := self._wait("PARAM_VALUE", _named(name), 0.3)) is not None:
+                return found
+        return None
 
     def _beat(self) -> None:
         """Ours, which feeds the failsafe; the loop that sends it is the one that stops the vehicle."""
@@ -129,9 +136,12 @@ class MavlinkLink(OnBus):
         self._mav.seq = (self._mav.seq + 1) % 256
 
     def _wait(self, name: str, fits: Callable[[Any], bool], timeout_s: float) -> Any:
+        """The first that fits. What came while this process did not run is looked at, too, before time is up."""
+        left = timeout_s
         end = time.monotonic() + timeout_s
-        while (left := end - time.monotonic()) > 0 and not self.urgent.is_set():
-            for message in self._listen(min(left, 0.005)):
+        while left > 0 and not self.urgent.is_set():
+            left = end - time.monotonic()
+            for message in self._listen(max(0.0, min(left, 0.005))):
                 if message.get_type() == name and fits(message):
                     return message
         return None

@@ -303,14 +303,17 @@ class OdriveCan:
             self._line.write(cansimple.axis_state(node, cansimple.IDLE))
 
     def _until(self, true: Callable[[], bool], timeout_s: float, meanwhile: Callable[[], None] | None = None) -> None:
-        """Listen until it is true, or time is up. meanwhile: done every 20 ms."""
+        """Listen until it is true, or time is up; then what came while this process did not run has been heard, too. meanwhile:
+        done every 20 ms."""
+        left, again_s = timeout_s, time.monotonic() + FEED_S
         end = time.monotonic() + timeout_s
-        again = time.monotonic() + FEED_S
-        while not true() and (now := time.monotonic()) < end and not self.urgent.is_set():
-            if meanwhile is not None and now >= again:
+        while not true() and left > 0 and not self.urgent.is_set():
+            now = time.monotonic()
+            left = end - now
+            if meanwhile is not None and now >= again_s:
                 meanwhile()
-                again = now + FEED_S
-            self._listen(min(end - now, 0.002))
+                again_s = now + FEED_S
+            self._listen(max(0.0, min(left, 0.002)))
 
     def _listen(self, timeout_s: float) -> list[Frame]:
         frames = self._line.heard(timeout_s)
