@@ -130,7 +130,7 @@ def test_an_emergency_stop_does_not_let_it_fall_and_leaves_the_pilot_his_switch(
     until(lambda: line.device.mode != line.device.GUIDED, "another mode")
     assert (line.device.mode == line.device.LAND) is (way == "land")
     assert line.device.armed and not line.device.fallen
-    turns(controller, 10)
+    turns(controller, 60)  # the acknowledgement is heard
     line.device.mode = line.device.LOITER
     before = len(commanding(line))
     turns(controller, 30)
@@ -146,7 +146,7 @@ def test_an_emergency_stop_is_not_repeated_until_a_slow_heartbeat_comes() -> Non
         controller.arm(5.0)
         controller.estop()
         until(lambda: line.device.mode == BRAKE, "the brakes")
-        turns(controller, 8)
+        turns(controller, 40)
         line.device.mode = line.device.LOITER  # long before the next heartbeat would tell
         before = len(commanding(line))
         turns(controller, 30)
