@@ -11,6 +11,7 @@ from typing import Any
 
 import serial
 
+from firmware_bridge import usb_ports
 from firmware_bridge.controller import BridgeError, LinkCounts
 from firmware_bridge.drivers.bus import SLICE_S, PortLost
 from firmware_bridge.drivers.cansimple import Frame
@@ -33,14 +34,16 @@ def python_can() -> Any:
 class CanLine:
     """One open bus, frames with 11-bit identifiers of some nodes. Not thread-safe.
 
-    port: a path or pyserial URL is an slcan adapter, anything else a channel of the kernel, whose bit rate is set where it is
-    brought up. Raises BridgeError.
+    port: a path, pyserial URL or USB identity is an slcan adapter, anything else a channel of the kernel, whose bit rate is
+    set where it is brought up. Raises BridgeError.
     """
 
     def __init__(self, port: str, bitrate: int, baud: int, nodes: Sequence[int], urgent: threading.Event) -> None:
         self._can = python_can()
         self._urgent = urgent
         self.sent = self.received = self.garbage = self.unsent = 0
+        if port.lower().startswith(usb_ports.PREFIX):
+            port = usb_ports.device_of(port)
         self._bus = self._adapter(port, bitrate, baud) if "/" in port or port.startswith("COM") else self._channel(port)
         self._bus.set_filters([{"can_id": node << 5, "can_mask": 0x7E0, "extended": False} for node in nodes])
         try:

@@ -39,7 +39,7 @@ ON_GROUND, IN_AIR = 1, 2
 LOCAL_FRAME, BODY_FRAME = 1, 8
 BELIEVED_S = 1.0
 """For so long after a change of mode a heartbeat with the old one may still be under way."""
-SILENT_S = 3.0
+SILENT_S = UNSURE_S = 3.0
 FLOWING_S, GAP_S = 1.0, 0.4
 """PX4 wants setpoints for a second, faster than two each second, before it goes to OFFBOARD."""
 STILL = (0.0, 0.0, 0.0, 0.0)
@@ -129,6 +129,8 @@ class Copter(MavlinkLink):
         self._confirmed = False
         self._braking_s = 0.0
         self._flowing_s = self._pointed_s = 0.0
+        self._unsure_s = -UNSURE_S
+        """When our mode was asked for last without an acknowledgement."""
 
     def open(self, timeout_s: float) -> str:
         """Changes nothing on a vehicle that may be flying, unless this driver flew it when the link was lost."""
@@ -153,6 +155,9 @@ class Copter(MavlinkLink):
             raise NoAnswer("no attitude or no position")
         if self._pilot.flows and not self._ours:
             self._point(STILL)  # outside of OFFBOARD nobody heeds it; without it OFFBOARD would be refused
+        if time.monotonic() - self._unsure_s < UNSURE_S and self._mode() == self._pilot.ours:
+            self._unsure_s = -UNSURE_S  # only the acknowledgement was lost: it is given back, for nobody is armed
+            self._send(self._order(SET_MODE, 1, *self._pilot.hold))
         attitude, local = self._newest["ATTITUDE"], self._newest["LOCAL_POSITION_NED"]
         speeds = [sign * each for sign, each in zip(self._signs, _body(attitude, local), strict=True)]
         for i, speed in enumerate(speeds):
@@ -169,8 +174,13 @@ class Copter(MavlinkLink):
         if self._pilot.flows and not self._flows():
             raise BridgeError("setpoints have not reached the copter for a second yet: try again")
         self._point(STILL)
-        self._tell(SET_MODE, 1, *self._pilot.ours)
-        self._ours, self._confirmed, self._enabled_s, self._braking_s = True, False, time.monotonic(), 0.0
+        try:
+            self._tell(SET_MODE, 1, *self._pilot.ours)
+        except NoAnswer:
+            self._unsure_s = time.monotonic()
+            raise
+        self._ours, self._confirmed, self._enabled_s = True, False, time.monotonic()
+        self._braking_s, self._unsure_s = 0.0, -UNSURE_S
 
     def command(self, values: Sequence[float]) -> None:
         self._point(values)

@@ -150,12 +150,14 @@ class Copter:
 
 
 class Px4Copter(Copter):
-    """Its modes are OFFBOARD in place of GUIDED and Position in place of LOITER."""
+    """Its modes are OFFBOARD in place of GUIDED and Position in place of LOITER. flowing_s: for how long it wants setpoints
+    first."""
 
     LOITER, GUIDED, RTL, LAND = 3 << 16, 6 << 16, 4 << 16 | 5 << 24, 4 << 16 | 6 << 24
 
-    def __init__(self, beat_s: float = 0.05) -> None:
+    def __init__(self, beat_s: float = 0.05, flowing_s: float = 1.0) -> None:
         super().__init__(beat_s)
+        self._wants_s = flowing_s
         self.parameters = dict(_PX4)
 
     def _failsafes(self) -> None:
@@ -166,7 +168,7 @@ class Px4Copter(Copter):
 
     def _mode_of(self, message: Any) -> int | None:
         mode = int(message.param2) << 16 | int(message.param3) << 24
-        return None if mode == self.GUIDED and self._flowing_s < 1.0 else mode
+        return None if mode == self.GUIDED and self._flowing_s < self._wants_s else mode
 
     def _velocities(self, message: Any) -> tuple[float, float, float, float]:
         assert message.coordinate_frame == 1 and message.type_mask == 0x05C7

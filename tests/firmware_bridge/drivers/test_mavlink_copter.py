@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from firmware_bridge.controller import BridgeError, FirmwareState, MotorController
+from firmware_bridge.drivers import mavlink_copter
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.simulated.copter import Copter, Px4Copter
 from firmware_bridge.drivers.simulated.line import Line
@@ -35,8 +36,9 @@ def vehicle(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def line(vehicle: str) -> Iterator[Line]:
-    with Line(Px4Copter() if vehicle == "px4" else Copter()) as line:
+def line(vehicle: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr(mavlink_copter, "FLOWING_S", 0.1)  # to save time; one test below waits for the whole second
+    with Line(Px4Copter(flowing_s=0.1) if vehicle == "px4" else Copter()) as line:
         yield line
 
 
@@ -91,6 +93,17 @@ def test_a_copter_that_does_not_fly_is_not_taken_over(how: str, line: Line, fly:
     with pytest.raises(BridgeError, match="its pilot arms it, takes off and holds it in the air"):
         controller.arm(5.0)
     assert commanding(line) == [] and controller.telemetry().state is FirmwareState.LINKED
+
+
+def test_a_lost_acknowledgement_is_no_flight_without_a_driver(vehicle: str, line: Line, fly: Fly) -> None:
+    controller, _ = fly(hand_over=False)
+    lost = line.device._messages.MAVLINK_MSG_ID_COMMAND_ACK
+    line.spoil = lambda data: b"" if int.from_bytes(data[7:10], "little") == lost else data
+    with pytest.raises(BridgeError, match="was not acknowledged"):
+        controller.arm(5.0)
+    until(lambda: line.device.mode == (4 << 16 | 3 << 24 if vehicle == "px4" else BRAKE), "the copter is given back")
+    assert controller.telemetry().state is FirmwareState.LINKED
+    assert all(motor.travelled == 0.0 for motor in line.device.motors)
 
 
 def test_when_the_pilot_takes_over_the_driver_lets_go(line: Line, fly: Fly) -> None:
