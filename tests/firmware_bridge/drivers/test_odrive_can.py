@@ -120,6 +120,32 @@ def test_after_a_restart_at_rest_the_watchdog_must_show_itself_again(connect: Ca
         assert controller.telemetry().state is FirmwareState.LINKED
 
 
+def test_a_stop_while_clearing_stays(connect: Callable[..., MotorController]) -> None:
+    with Line(ODrive()) as line:
+        line.device._fail(line.device._axes[0], 0x100)
+        controller = connect(line)
+        reaches(controller, FirmwareState.FAULT)
+        for axis in line.device._axes:
+            axis.timeout_s = 0.35  # clearing waits for the watchdogs at least so long
+        refused: list[str] = []
+
+        def clear() -> None:
+            try:
+                controller.clear_estop()
+            except BridgeError as refusal:
+                refused.append(str(refusal))
+
+        clearing = threading.Thread(target=clear)
+        clearing.start()
+        until(lambda: not line.device._axes[0].error, "clearing has begun")
+        controller.estop()
+        clearing.join()
+        assert refused and controller.telemetry().state is FirmwareState.ESTOP
+        stand(line)
+        controller.clear_estop()
+        assert controller.telemetry().state is FirmwareState.LINKED
+
+
 def test_errors_of_before_wait_for_a_person(connect: Callable[..., MotorController]) -> None:
     with Line(ODrive()) as line:
         line.device._fail(line.device._axes[0], 0x100)
