@@ -55,8 +55,8 @@ FAULTS_06 = {
 OURS = ("watchdog", "estop")
 """What an earlier session of this driver leaves behind by itself; anything else waits for a person."""
 FEED_S, HEARTBEAT_LOST_S, FRESH_S, LEAST_V = 0.02, 0.5, 0.2, 8.0
-TURN_ON_S = 0.5
-"""A heartbeat comes every 0.1 s by default, and it alone tells the state."""
+TURN_ON_S, CLEAN_S = 0.5, 0.35
+"""A heartbeat comes every 0.1 s by default, and it alone tells state and errors."""
 
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
@@ -132,12 +132,10 @@ class OdriveCan:
                 f"ODrive {', '.join(absent)} does not answer on {self._port} ({f'only {there} do' if there else 'none does'}): "
                 "see to its power, to cable and terminating resistors, that its heartbeat is on, and to the keys nodes and bitrate"
             )
-        for node in self._nodes:
-            self._line.write(cansimple.question(node.id, cansimple.VERSION))
-        self._until(lambda: all(node.firmware >= (0, 6, 0) for node in self._nodes), 0.1)
+        self._ask_versions()
         if self._endpoints is not None:
             self._set_watchdogs(self._endpoints)
-        elif not any(name not in OURS for node in self._nodes for name in node.faults()):
+        if all(name in OURS for node in self._nodes for name in node.faults()):
             self.clear()
         versions = sorted({".".join(map(str, node.firmware)) if node.firmware >= (0, 6, 0) else "0.5" for node in self._nodes})
         return f"ODrive {', '.join(versions)} over CAN, node {', '.join(map(str, self._ids))}"
@@ -246,7 +244,6 @@ class OdriveCan:
                     f"{'.'.join(map(str, node.firmware))}, for without the watchdog it would go on when this computer dies"
                 )
             node.watched = True
-        self._clear_errors()
 
     def _endpoint(self, node: int, endpoint: int, boolean: bool) -> float | None:
         """As the axis tells it; None without an answer. Answers to writing (firmware 0.6.11) are thrown away before."""
@@ -265,16 +262,28 @@ class OdriveCan:
         """Until each axis has told that it has none, or has had the time to."""
         began_s = time.monotonic()
 
-        def once_more() -> None:
+        def clear() -> None:
             for node in self._ids:
                 self._line.write(cansimple.clear_errors(node))
             self._idle()
 
-        once_more()
-        clean = all  # of all axes, in heartbeats that are newer than the request
-        self._until(lambda: clean(n.beat_s > began_s and not n.error for n in self._nodes), 0.35, once_more)
+        def clean() -> bool:
+            return all(node.beat_s > began_s and not node.error for node in self._nodes)
+
+        clear()
+        self._until(clean, CLEAN_S, clear)
 
     # -- small parts -------------------------------------------------------------------------------------------------
+
+    def _ask_versions(self) -> None:
+        """Firmware 0.6 answers; 0.5 does not know the question."""
+
+        def ask() -> None:
+            for node in self._nodes:
+                self._line.write(cansimple.question(node.id, cansimple.VERSION))
+
+        ask()
+        self._until(lambda: all(node.firmware >= (0, 6, 0) for node in self._nodes), 0.1, ask)
 
     def _reading(self, now_s: float) -> Reading:
         faults = [f"ODrive {node.id} does not answer" for node in self._nodes if node.missed >= MISSES]

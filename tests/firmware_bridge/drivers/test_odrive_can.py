@@ -146,10 +146,12 @@ def test_a_stop_while_clearing_stays(connect: Callable[..., MotorController]) ->
         assert controller.telemetry().state is FirmwareState.LINKED
 
 
-def test_errors_of_before_wait_for_a_person(connect: Callable[..., MotorController]) -> None:
+@pytest.mark.parametrize("listed", [False, True])
+def test_errors_of_before_wait_for_a_person(listed: bool, tmp_path: Path, connect: Callable[..., MotorController]) -> None:
+    more = f"&endpoints={_endpoints(tmp_path / 'flat_endpoints.json')}" if listed else ""
     with Line(ODrive()) as line:
         line.device._fail(line.device._axes[0], 0x100)
-        controller = connect(line)
+        controller = connect(line, f"nodes=1,2&watchdog_ms=400{more}")
         assert reaches(controller, FirmwareState.FAULT).faults == ("ODrive 1: over-voltage",)
         controller.clear_estop()
         assert controller.telemetry().state is FirmwareState.LINKED and controller.telemetry().faults == ()
