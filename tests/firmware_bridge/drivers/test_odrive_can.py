@@ -20,7 +20,7 @@ from firmware_bridge.drivers.simulated import odrive_can as simulated
 from firmware_bridge.drivers.simulated.line import Line
 from firmware_bridge.drivers.spec import parse
 from tests.conftest import unmet
-from tests.firmware_bridge.drivers.conftest import Driving, leaves, reaches, stand
+from tests.firmware_bridge.drivers.conftest import Driving, leaves, reaches, stand, turns
 from tests.firmware_bridge.processes import until
 
 ODrive = simulated.OdriveCan
@@ -51,6 +51,7 @@ def test_both_firmwares_are_driven(firmware: tuple[int, int, int], connect: Call
     with Line(ODrive(firmware)) as line:
         controller = connect(line)
         assert controller.telemetry().firmware.startswith("ODrive 0.6.10" if firmware[1] == 6 else "ODrive 0.5")
+        turns(controller, 150)  # longer than the watchdogs, which must be fed at rest, too
         assert controller.telemetry().faults == () and controller.telemetry().state is FirmwareState.LINKED
         loop = Driving(controller, (3.0, -2.0))
         controller.arm(5.0)
