@@ -85,7 +85,7 @@ $(VENV)/.device: pyproject.toml requirements.lock | $(BIN)/python
 	touch $@
 
 $(VENV)/.workstation: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) --editable '.[test,export,video,openvino,mavlink]'
+	$(PIP) --editable '.[test,export,video,openvino,mavlink,can]'
 	touch $(VENV)/.device $@
 
 $(VENV)/.uv: | $(BIN)/python

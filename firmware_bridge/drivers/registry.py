@@ -17,6 +17,7 @@ DRIVERS = {
     "vesc": "firmware_bridge.drivers.vesc",
     "roboclaw": "firmware_bridge.drivers.roboclaw",
     "odrive": "firmware_bridge.drivers.odrive",
+    "odrive-can": "firmware_bridge.drivers.odrive_can",
     "waveshare": "firmware_bridge.drivers.waveshare",
     "mavlink": "firmware_bridge.drivers.mavlink",
 }

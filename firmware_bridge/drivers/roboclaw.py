@@ -1,4 +1,7 @@
-"""RoboClaw: two motors with encoders on one port. Its serial time-out is set and read back at connect."""
+"""RoboClaw: two motors with encoders on one port. Its serial time-out is set and read back at connect.
+
+Facts from the user manual (commands 14 and 15: page 67 of 5.7) and Basicmicro's own library for Arduino.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,15 @@ FAULTS = {
     5: "logic under-voltage",
     6: "driver 1",
     7: "driver 2",
+    8: "speed of motor 1",
+    9: "speed of motor 2",
+    10: "position of motor 1",
+    11: "position of motor 2",
+    12: "over-current of motor 1",
+    13: "over-current of motor 2",
 }
-"""Bits of the 32-bit status of firmware 4.1.20 and later; of an older one only the emergency stop is read."""
+"""Bits of the 32-bit status of firmware 4.1.20 and later, the errors: those above are warnings. Of an older one only the
+emergency stop is read."""
 OLD_ESTOP = 0x04
 LEAST_V = 6.0
 
@@ -43,6 +53,13 @@ def request(address: int, command: int, data: bytes = b"") -> bytes:
     """Commands that change something end with a CRC, questions do not."""
     body = bytes((address, command)) + data
     return body + binascii.crc_hqx(body, 0).to_bytes(2, "big")
+
+
+def speed_of(data: bytes) -> int:
+    """Counts per second. The manual has a size and a byte for the direction; the vendor's library for Python reads the size as
+    a number with a sign. Backwards it is by either."""
+    speed, back = struct.unpack(">iB", data)
+    return -abs(int(speed)) if back else int(speed)
 
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
@@ -88,7 +105,7 @@ class Roboclaw(OnBus):
 
     def read(self) -> Reading:
         position = struct.unpack(">ii", self._ask(ENCODERS, 8))
-        speeds = [struct.unpack(">IB", self._ask(command, 5)) for command in (SPEED_1, SPEED_2)]
+        speeds = [speed_of(self._ask(command, 5)) for command in (SPEED_1, SPEED_2)]
         currents = struct.unpack(">hh", self._ask(CURRENTS, 4))
         supply_v = int.from_bytes(self._ask(BATTERY, 2), "big") / 10
         status = int.from_bytes(self._ask(STATUS, self._status_size), "big")
@@ -102,7 +119,7 @@ class Roboclaw(OnBus):
             faults.append("it has restarted")
         return Reading(
             position=tuple(each / ticks for each, ticks in zip(position, self._ticks, strict=True)),
-            velocity=tuple((-v if back else v) / ticks for (v, back), ticks in zip(speeds, self._ticks, strict=True)),
+            velocity=tuple(speed / ticks for speed, ticks in zip(speeds, self._ticks, strict=True)),
             current=tuple(each / 100 for each in currents),
             faults=tuple(faults),
             health=Health(supply_v),

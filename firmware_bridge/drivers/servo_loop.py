@@ -26,6 +26,8 @@ SILENCE_NS = 300_000_000
 BACKOFF_S = (0.1, 2.0)
 CLOSING_S = 2.0
 """A closing controller comes to a stand by its acceleration limits for at most so long."""
+CLEARING_S = 3.0
+"""Clearing may include that a device is watched until its own watchdog has shown itself."""
 _MOVING = (FirmwareState.ACTIVE, FirmwareState.SAFE_STOP)
 """A fault is not ramped down from: the motors rest at once, as with the firmware."""
 
@@ -56,6 +58,7 @@ class ServoLoop:
         self._lock = threading.Lock()  # guards everything down to the blank line
         self._guard = Guard()
         self._withdrawn = 0  # times somebody disarmed or stopped; an arming under way must not outlive one
+        self._stops = 0  # times somebody stopped; a clearing under way must not outlive one
         self._arming: _Asked | None = None
         self._clearing: _Asked | None = None
         self._targets: tuple[float, ...] | None = None
@@ -123,6 +126,7 @@ class ServoLoop:
     def estop(self, reason: int = 1) -> None:
         with self._lock:
             self._withdrawn += 1
+            self._stops += 1
             self._guard.estop()
         self._device.urgent.set()
         self._wake.set()
@@ -131,8 +135,8 @@ class ServoLoop:
         """See MotorController. Also clears a latched fault that is gone, and with it the errors of the device."""
         with self._lock:
             self._guard.may_clear()
-            request = self._clearing = _Asked(self._withdrawn)
-        self._await(request, 1.0, "clearing")
+            request = self._clearing = _Asked(self._stops)
+        self._await(request, CLEARING_S, "clearing")
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         """See MotorController. Never blocks: the loop's thread does the talking. While armed, send at every turn of the control
@@ -263,7 +267,7 @@ class ServoLoop:
             arming, self._arming = self._arming, None
             clearing, self._clearing = self._clearing, None
         if clearing is not None:
-            self._answer(clearing, self._clear)
+            self._answer(clearing, lambda: self._clear(clearing))
         if arming is not None:
             self._answer(arming, lambda: self._arm(arming))
 
@@ -302,11 +306,13 @@ class ServoLoop:
     def _asked_of(self, axis: Axis) -> AxisMode:
         return AxisMode.VELOCITY if axis.mode is AxisMode.VELOCITY else self._asked
 
-    def _clear(self) -> None:
+    def _clear(self, request: _Asked) -> None:
         self._device.clear()
         self._resting = False
         self._read()
         with self._lock:
+            if request.withdrawn != self._stops:
+                raise BridgeError("clearing was called off by a stop: look and clear again")
             self._guard.clear()
 
     def _open(self, timeout_s: float) -> None:

@@ -84,6 +84,7 @@ class Vesc(OnBus):
         newest = [self._newest[name] for name in self._ids]
         faults += [f"VESC {name} does not answer" for name, missed in self._missed.items() if missed >= MISSES]
         faults += [f"VESC {each.id}: {FAULTS.get(each.fault, f'fault {each.fault}')}" for each in newest if each.fault]
+        faults += [f"VESC {each.id}: kill switch" for each in newest if each.killed]
         scaled = list(zip(newest, self._erpm, strict=True))
         return Reading(
             position=tuple(each.steps / 6 * 60 / erpm for each, erpm in scaled),

@@ -1,4 +1,7 @@
-"""VESC's serial protocol: ``02 length payload crc 03``, or ``03`` and two bytes of length; CRC-16/XMODEM over the payload."""
+"""VESC's serial protocol: ``02 length payload crc 03``, or ``03`` and two bytes of length; CRC-16/XMODEM over the payload.
+
+Facts from VESC's own firmware (vedderb/bldc: comm/packet.c, comm/commands.c, datatypes.h).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from dataclasses import dataclass
 FW_VERSION, GET_VALUES, SET_CURRENT, SET_RPM, GET_APPCONF, FORWARD_CAN = 0, 4, 6, 8, 17, 34
 LONGEST = 1024
 _VALUES = struct.Struct(">hhiiiihihiiiiiiBiB")
+_STATUS_AT = 1 + _VALUES.size + 3 * 2 + 2 * 4
+"""Of a byte behind three temperatures and two voltages, in newer firmware: bit 1 is its kill switch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
     """Of GET_VALUES. temperature: of the transistors, degrees Celsius. current: A in the motor. steps: six to each electrical
-    turn. travelled: the same without sign, which only a restart lets shrink."""
+    turn. travelled: the same without sign, which only a restart lets shrink. killed: its kill switch is active; False where it
+does not say."""
 
     id: int
     temperature: float
@@ -24,6 +30,7 @@ class Values:
     steps: int
     travelled: int
     fault: int
+    killed: bool
 
 
 def frame(payload: bytes) -> bytes:
@@ -68,7 +75,9 @@ def values_of(payload: bytes) -> Values | None:
     if not payload or payload[0] != GET_VALUES or len(payload) < 1 + _VALUES.size:
         return None
     fields = _VALUES.unpack_from(payload, 1)
-    return Values(fields[17], fields[0] / 10, fields[2] / 100, fields[7], fields[8] / 10, fields[13], fields[14], fields[15])
+    killed = len(payload) > _STATUS_AT and bool(payload[_STATUS_AT] & 2)
+    steps, travelled, fault = fields[13:16]
+    return Values(fields[17], fields[0] / 10, fields[2] / 100, fields[7], fields[8] / 10, steps, travelled, fault, killed)
 
 
 def timeout_of(payload: bytes) -> tuple[int, int] | None:

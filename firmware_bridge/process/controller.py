@@ -45,6 +45,8 @@ START_S, RECONNECT_S = 10.0, 3.0
 """How long a child may take to start on a busy machine, and to connect again before it pauses."""
 PATIENCE_S = 1.0
 """For answers that need no device, and for a child to end."""
+CLEARING_S = 4.0
+"""A device that must show its watchdog before its stop is cleared takes a second or two (docs/drivers.md)."""
 
 
 @dataclass(slots=True)
@@ -129,8 +131,8 @@ class ProcessController:
         self._tell_or_kill(Ask(self._next_number(), "estop", reason))
 
     def clear_estop(self) -> None:
-        """Blocks until the child has passed it on, a millisecond or so."""
-        self._ask("clear_estop", 0.0, PATIENCE_S)
+        """Blocks until the child has passed it on, a millisecond or so; with some devices up to two seconds."""
+        self._ask("clear_estop", 0.0, CLEARING_S)
         self._stop_reason = None
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from firmware_bridge.drivers.mavlink import dialect
+from firmware_bridge.drivers.mavlink_link import dialect
 from firmware_bridge.drivers.simulated.motor import Motor
 
 _LEAST_V = 6.0

@@ -14,13 +14,14 @@ _LEAST_V = 6.0
 
 
 class VescPair:
-    """timeout_ms: 0 switches it off."""
+    """timeout_ms: 0 switches it off. killed: the kill switch."""
 
     def __init__(self, timeout_ms: int = 300) -> None:
         self.motors = [Motor(), Motor()]
         self.supply_v = 12.0
         self.wrong_id = False
         self.timeout_ms = timeout_ms
+        self.killed = False
         self.ids = [1, 2]
         self._gone: set[int] = set()
         self._silent_s = [0.0, 0.0]
@@ -69,7 +70,7 @@ class VescPair:
             steps = [round((now - then) * ERPM / 10) for now, then in ((motor.position, position), (motor.travelled, way))]
             erpm, supply = round(motor.velocity * ERPM), round(self.supply_v * 10)
             values = (300, 0, 120, 0, 0, 0, 0, erpm, supply, 0, 0, 0, 0, *steps, fault, 0)
-            return [frame(b"\x04" + struct.pack(">hhiiiihihiiiiiiBiB", *values, name))]
+            return [frame(b"\x04" + struct.pack(">hhiiiihihiiiiiiBiB", *values, name) + bytes(14) + bytes((2 * self.killed,)))]
         elif payload[0] == 17:
             return [frame(b"\x11" + b"\xc2\x9a\x01\x02" + bytes((name,)) + self.timeout_ms.to_bytes(4, "big") + bytes(400))]
         return []

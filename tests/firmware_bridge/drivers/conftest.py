@@ -50,8 +50,8 @@ class Driving:
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
     kind = KINDS[request.param]
-    if kind.name == "mavlink" and find_spec("pymavlink") is None:
-        unmet("the package pymavlink is not installed")
+    if kind.package and find_spec(kind.package) is None:
+        unmet(f"the package {kind.package} is not installed")
     return kind
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firmware_bridge.drivers.simulated.copter import Copter
 from firmware_bridge.drivers.simulated.dynamixel import DynamixelBus
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import SimulatedDevice
 from firmware_bridge.drivers.simulated.mavlink import Rover
 from firmware_bridge.drivers.simulated.odrive import Odrive
+from firmware_bridge.drivers.simulated.odrive_can import OdriveCan
 from firmware_bridge.drivers.simulated.roboclaw import Roboclaw
 from firmware_bridge.drivers.simulated.vesc import VescPair
 from firmware_bridge.drivers.simulated.waveshare import Waveshare
@@ -20,7 +22,7 @@ class Kind:
     """device: makes a simulated one with two motors. query: the spec behind the port. targets: what to drive to. position: targets
     are positions. named: answers carry a name, so that a wrong one can be told. checked: answers carry a checksum.
     watchdog: the device stops by itself when the host's process dies. brown_out: what the fault is called.
-    tells_resets: a restart shows in what the device says."""
+    tells_resets: a restart shows in what the device says. package: needed from an extra."""
 
     name: str
     device: Callable[[], SimulatedDevice]
@@ -33,6 +35,7 @@ class Kind:
     brown_out: str = "voltage"
     tells_resets: bool = True
     axes: tuple[str, ...] = ("left", "right")
+    package: str = ""
 
     def spec(self, port: str) -> str:
         return f"{self.name}:{port}?{self.query}"
@@ -48,8 +51,20 @@ KINDS = {
     "vesc": Kind("vesc", VescPair, "can=2&speed=4&acceleration=20", (3.0, -2.0)),
     "roboclaw": Kind("roboclaw", Roboclaw, "ticks=1000&speed=4&acceleration=20", (3.0, -2.0), named=False),
     "odrive": Kind("odrive", Odrive, "motors=0,1&speed=4&acceleration=20", (3.0, -2.0), named=False),
-    "waveshare": Kind(
-        "waveshare", Waveshare, "speed=3&acceleration=10", (2.5, -2.0), named=False, checked=False, tells_resets=False
+    "odrive can": Kind(
+        "odrive-can", OdriveCan, "nodes=1,2&speed=4&acceleration=20&watchdog_ms=400", (3.0, -2.0), checked=False, package="can"
     ),
-    "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0)),
+    "waveshare": Kind(
+        "waveshare", Waveshare, "speed=1.8&acceleration=10", (1.5, -1.2), named=False, checked=False, tells_resets=False
+    ),
+    "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0), package="pymavlink"),
+    "mavlink copter": Kind(
+        "mavlink",
+        Copter,
+        "vehicle=copter&speed=3,3,1,3&acceleration=10",
+        (2.5, -2.0, 0.5, -1.0),
+        brown_out="emergency",
+        axes=("forward", "right", "down", "turn"),
+        package="pymavlink",
+    ),
 }

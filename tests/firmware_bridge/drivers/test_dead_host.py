@@ -17,8 +17,8 @@ from tests.firmware_bridge.processes import until
 DRIVER = """
 import sys, time
 from firmware_bridge.drivers.registry import make_controller
-controller = make_controller(sys.argv[1], ("left", "right"))
-targets = [float(each) for each in sys.argv[2:]]
+controller = make_controller(sys.argv[1], sys.argv[2].split(","))
+targets = [float(each) for each in sys.argv[3:]]
 controller.connect()
 def beat():
     controller.heartbeat(time.monotonic_ns() + 1_000_000_000, True)
@@ -35,10 +35,10 @@ WHEELS = [name for name, kind in KINDS.items() if not kind.position]
 @pytest.mark.parametrize("name", WHEELS)
 def test_a_killed_process_leaves_wheels_turning_only_where_there_is_no_watchdog(name: str) -> None:
     kind: Kind = KINDS[name]
-    if kind.name == "mavlink" and find_spec("pymavlink") is None:
-        unmet("the package pymavlink is not installed")
+    if kind.package and find_spec(kind.package) is None:
+        unmet(f"the package {kind.package} is not installed")
     with Line(kind.device()) as line:
-        arguments = [sys.executable, "-c", DRIVER, kind.spec(line.port), *map(str, kind.targets)]
+        arguments = [sys.executable, "-c", DRIVER, kind.spec(line.port), ",".join(kind.axes), *map(str, kind.targets)]
         with subprocess.Popen(arguments) as driver:
             try:
                 until(lambda: all(motor.travelled > 0.1 for motor in line.device.motors), "motion", 30.0)

@@ -15,7 +15,12 @@ WIRE = [
     # Published: SimpleVescDisplay #5, and PyVESC's own test.
     ("02 01 04 40 84 03", vesc.command(vesc.GET_VALUES)),
     ("02 03 54 65 21 42 92 03", vesc.frame(b"Te!")),
-    # Computed with an independent CRC.
+    # Made by VESC's own comm/packet.c, util/crc.c and util/buffer.c (vedderb/bldc, commit b9d287b3), compiled for the host.
+    ("02 01 11 02 10 03", vesc.command(vesc.GET_APPCONF)),
+    ("02 07 22 02 08 FF FF FB 2E 09 2F 03", vesc.command(vesc.SET_RPM, -1234, can=2)),
+    # Made by Basicmicro's own library for Arduino (RoboClaw.cpp, commit 5e83dfe), compiled for the host.
+    ("82 25 FF FE 1D C0 00 01 11 70 7D 4B", roboclaw.request(0x82, roboclaw.SPEEDS, bytes.fromhex("FFFE1DC000011170"))),
+    # Computed with an independent CRC; the vendors' code makes the same, where it has a function for it.
     ("02 05 08 00 00 0B B8 F8 04 03", vesc.command(vesc.SET_RPM, 3000)),
     ("02 05 08 FF FF F4 48 90 24 03", vesc.command(vesc.SET_RPM, -3000)),
     ("02 05 06 00 00 00 00 CD 85 03", vesc.command(vesc.SET_CURRENT, 0)),

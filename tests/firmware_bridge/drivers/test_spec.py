@@ -87,8 +87,9 @@ def test_every_kind_has_a_simulated_device_and_a_line_in_the_docs() -> None:
     docs = (ROOT / "docs" / "drivers.md").read_text()
     assert set(DEVICES) == set(DRIVERS)
     for kind, (device, query) in DEVICES.items():
-        if kind == "mavlink" and find_spec("pymavlink") is None:
-            unmet("the package pymavlink is not installed")
+        for package in [each for of, each in (("mavlink", "pymavlink"), ("odrive-can", "can")) if of == kind]:
+            if find_spec(package) is None:
+                unmet(f"the package {package} is not installed")
         with Line(device()) as line:
             controller = make_controller(f"{kind}:{line.port}?{query}", ("left", "right"))
             controller.connect()
