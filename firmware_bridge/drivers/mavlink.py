@@ -33,7 +33,9 @@ STREAMS = {30: 50_000, 32: 50_000, 1: 200_000}
 """ATTITUDE, LOCAL_POSITION_NED and SYS_STATUS: microseconds between two."""
 SAFE = {"FS_GCS_ENABLE": (1, 2), "FS_ACTION": (1, 5), "FS_TIMEOUT": (0.1, 5)}
 """What the failsafe must be: without a heartbeat of ours for FS_TIMEOUT seconds the rover does FS_ACTION."""
-FRESH_S, HEARTBEAT_S, BELIEVED_S, LEAST_V = 0.3, 1.0, 1.6, 6.5
+FRESH_S, HEARTBEAT_S, LEAST_V = 0.3, 1.0, 6.5
+LISTEN_S, BELIEVED_S = 1.5, 1.6
+"""Vehicles beat once a second: how long to listen for one, and from when on after arming one that says "not armed" is believed."""
 
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
@@ -79,7 +81,7 @@ class Mavlink(OnBus):
         self._open_line()
         self._start()
         self._beat()
-        heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, 1.5))
+        heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, LISTEN_S))
         if heartbeat is None:
             raise BridgeError(
                 f"no MAVLink vehicle {self._system} is heard on {self._port} at {self._baud} baud: see to its power and the keys "
