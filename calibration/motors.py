@@ -24,14 +24,14 @@ from edge import worlds
 from edge.bridge.consent import WORD, permit
 from edge.bundle import Action
 from edge.clock import MonotonicClock
-from edge.config import RobotConfig, beside, load_config
+from edge.config import RobotConfig, beside_port, load_config
 from edge.demo import World
 from edge.errors import UserError
 from edge.worlds.folder import short_parent
 from edge.worlds.wheels import load_wheels
 from firmware_bridge.controller import AxisMode, MotorController
 from firmware_bridge.drivers import spec as specs
-from firmware_bridge.drivers.registry import LATENTLOOP, make_controller
+from firmware_bridge.drivers.registry import foreign, make_controller
 from firmware_bridge.process.controller import ProcessController
 
 MOST_REPORTS_HZ = 200.0
@@ -113,7 +113,7 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     progress = terminal_line()
     now = datetime.now(timezone.utc)
     try:
-        with connected(config, args.port or beside(base, config.bridge.port), [a.name for a in actions]) as motors:
+        with connected(config, args.port or beside_port(base, config.bridge.port), [a.name for a in actions]) as motors:
             firmware = motors.telemetry().firmware
             chosen = list(dict.fromkeys(args.axis or motors.axes))
             person.permit(firmware, chosen)
@@ -144,13 +144,12 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
 def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[MotorController]:
     """The motors, driven as ``latentloop run`` does, with reports as often as the line can carry; disarmed and closed in every
     case. port: of a board with latentloop's firmware. Raises UserError, BridgeError."""
-    spec = specs.parse(port)
-    if (spec.kind or LATENTLOOP) != LATENTLOOP:
+    if foreign(port) is not None:
         raise UserError(
             f"calibrate motors measures boards with latentloop's firmware, and {port} is another controller: tune that with its "
             "maker's tool"
         )
-    baud = spec.integer("baud", config.bridge.baud, 9600, 4_000_000)
+    baud = specs.parse(port).integer("baud", config.bridge.baud, 9600, 4_000_000)
     drive = ProcessController if config.bridge.own_process else make_controller
     motors: MotorController = drive(
         port,

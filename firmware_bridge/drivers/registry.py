@@ -30,6 +30,13 @@ def keys_of(kind: str) -> dict[str, str]:
     return dict(import_module(DRIVERS[kind]).KEYS)
 
 
+def foreign(text: str) -> str | None:
+    """The kind of controller, where a spec asks for another one than latentloop's firmware; None where it does not, or for none
+    that there is. Raises BridgeError for text that is no spec."""
+    kind = specs.parse(text).kind
+    return kind if kind in DRIVERS else None
+
+
 def make_controller(
     text: str, axes: Sequence[str] = (), *, baud: int = 1_000_000, lease_s: float = 0.1, state_hz: float = 50.0
 ) -> MotorController:
