@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from edge.clock import NS_PER_S, Clock
 from edge.errors import UserError
 from firmware_bridge.controller import BridgeError, FirmwareState, MotorController, Telemetry
-from firmware_bridge.serial_controller import AxisLimits
 
 Doubles = NDArray[np.float64]
 
@@ -43,18 +41,6 @@ class _HeldUp(Exception):
     """This movement says nothing, because the machine or the line was held up; it may be repeated."""
 
 
-class CalibratableMotors(MotorController, Protocol):
-    """What is asked of a controller beyond the contract."""
-
-    @property
-    def limits(self) -> tuple[AxisLimits, ...]:
-        """See SerialController."""
-
-    @property
-    def stop_cause(self) -> str:
-        """See SerialController."""
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """One movement, times in s since it began. sent_s, command: float64 (M,), each command and when it was handed over,
@@ -72,7 +58,7 @@ class Mover:
     top: rad/s per axis; nothing above is ever commanded, whatever is asked for. lease_ns: how long a command counts.
     """
 
-    def __init__(self, motors: CalibratableMotors, clock: Clock, top: Sequence[float], lease_ns: int) -> None:
+    def __init__(self, motors: MotorController, clock: Clock, top: Sequence[float], lease_ns: int) -> None:
         self._motors = motors
         self._clock = clock
         self._top = tuple(top)
@@ -227,11 +213,12 @@ class Mover:
             raise Doubt(f"the firmware reports a fault ({faults}): mend it, and start again")
         if state is FirmwareState.ESTOP:
             raise Doubt("an emergency stop was pressed: clear it, and start again")
-        if state is FirmwareState.OFFLINE or self._motors.stop_cause in _HELD_UP:
-            raise _HeldUp(f"the firmware is {state.value}, {self._motors.stop_cause.replace('_', ' ')}")
+        cause = telemetry.stop_cause.replace("_", " ")
+        if state is FirmwareState.OFFLINE or telemetry.stop_cause in _HELD_UP:
+            raise _HeldUp(f"the firmware is {state.value}, {cause}")
         raise Doubt(
-            f"the firmware is {state.value} in the middle of a movement ({self._motors.stop_cause.replace('_', ' ')}), as after "
-            "a restart: check its power supply, which motors can pull down"
+            f"the firmware is {state.value} in the middle of a movement ({cause}), as after a restart: check its power supply, "
+            "which motors can pull down"
         )
 
     def _check_others(self, axis: int, before: tuple[float, ...], now: tuple[float, ...]) -> None:

@@ -24,12 +24,15 @@ from edge import worlds
 from edge.bridge.consent import WORD, permit
 from edge.bundle import Action
 from edge.clock import MonotonicClock
-from edge.config import RobotConfig, beside, load_config
+from edge.config import RobotConfig, beside_port, load_config
 from edge.demo import World
 from edge.errors import UserError
 from edge.worlds.folder import short_parent
 from edge.worlds.wheels import load_wheels
-from firmware_bridge.serial_controller import SerialController
+from firmware_bridge.controller import AxisMode, MotorController
+from firmware_bridge.drivers import spec as specs
+from firmware_bridge.drivers.registry import foreign, make_controller
+from firmware_bridge.process.controller import ProcessController
 
 MOST_REPORTS_HZ = 200.0
 REPORT_BYTES = 64
@@ -110,7 +113,7 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     progress = terminal_line()
     now = datetime.now(timezone.utc)
     try:
-        with connected(config, args.port or beside(base, config.bridge.port), [a.name for a in actions]) as motors:
+        with connected(config, args.port or beside_port(base, config.bridge.port), [a.name for a in actions]) as motors:
             firmware = motors.telemetry().firmware
             chosen = list(dict.fromkeys(args.axis or motors.axes))
             person.permit(firmware, chosen)
@@ -138,15 +141,22 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[SerialController]:
-    """The motors, with reports as often as the line can carry; disarmed and closed in every case. Raises BridgeError."""
-    carried_hz = 0.5 * config.bridge.baud / 10 / REPORT_BYTES
-    motors = SerialController(
+def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[MotorController]:
+    """The motors, driven as ``latentloop run`` does, with reports as often as the line can carry; disarmed and closed in every
+    case. port: of a board with latentloop's firmware. Raises UserError, BridgeError."""
+    if foreign(port) is not None:
+        raise UserError(
+            f"calibrate motors measures boards with latentloop's firmware, and {port} is another controller: tune that with its "
+            "maker's tool"
+        )
+    baud = specs.parse(port).integer("baud", config.bridge.baud, 9600, 4_000_000)
+    drive = ProcessController if config.bridge.own_process else make_controller
+    motors: MotorController = drive(
         port,
-        names,
-        baud=config.bridge.baud,
+        tuple(names),
+        baud=baud,
         lease_s=config.bridge.lease_ms / 1000,
-        state_hz=max(1.0, min(MOST_REPORTS_HZ, carried_hz)),
+        state_hz=max(1.0, min(MOST_REPORTS_HZ, 0.5 * baud / 10 / REPORT_BYTES)),
     )
     try:
         motors.connect()
@@ -156,7 +166,7 @@ def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[
 
 
 def measure(
-    motors: SerialController,
+    motors: MotorController,
     config: RobotConfig,
     actions: Sequence[Action],
     chosen: Sequence[str],
@@ -164,13 +174,15 @@ def measure(
     progress: Callable[[str], None],
 ) -> list[Found]:
     """The chosen axes, one after the other. Raises Doubt or BridgeError."""
-    limits = motors.limits
-    tops = [min(limit.speed, -action.low, action.high) for limit, action in zip(limits, actions, strict=True)]
+    axes = motors.describe()
+    if joints := [axis.name for axis in axes if axis.mode is not AxisMode.VELOCITY]:
+        raise UserError(f"{', '.join(joints)} is a joint, and only wheels can be calibrated: leave it as it is")
+    tops = [min(axis.max_speed, -action.low, action.high) for axis, action in zip(axes, actions, strict=True)]
     mover = Mover(motors, MonotonicClock(), tops, config.bridge.lease_ms * 1_000_000)
     found = []
     for name in chosen:
         axis = motors.axes.index(name)
-        under_test = AxisUnderTest(mover, axis, name, tops[axis], limits[axis].acceleration, asked, progress)
+        under_test = AxisUnderTest(mover, axis, name, tops[axis], axes[axis].max_acceleration, asked, progress)
         found.append(under_test.measure())
     return found
 

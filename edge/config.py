@@ -15,6 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import UserError
+from firmware_bridge.controller import BridgeError
+from firmware_bridge.drivers import spec as specs
+from firmware_bridge.drivers.registry import foreign, keys_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +43,8 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """port: device name, ``usb:VID:PID[:SERIAL]`` or pyserial URL of a board with latentloop's firmware, or another controller as
     ``kind:port?key=value`` (docs/drivers.md). baud: ignored by USB devices. lease_ms: the firmware stops this long after the
-    last sign of life. Other controllers than latentloop's firmware have both as keys of their own. own_process: false drives
+    last sign of life. With other controllers than latentloop's firmware both are refused: what they have of it are keys of their
+    own. own_process: false drives
     the port from a thread of the runtime, for debugging; a stalled runtime may then starve the lease."""
 
     port: Annotated[str, Meta(min_length=1)]
@@ -184,7 +188,9 @@ def parse_config(text: bytes, name: str) -> RobotConfig:
         raise ConfigError(f"{name} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
-    return convert(data, RobotConfig, name)
+    config = convert(data, RobotConfig, name)
+    _check_bridge(data["bridge"], name)
+    return config
 
 
 def convert(data: Any, kind: type[T], name: str) -> T:
@@ -199,6 +205,34 @@ def beside(base: Path, text: str) -> str:
     """A relative path in a robot file means a place beside it; whatever is no such path, as a URL, stays as it is."""
     path = base / text
     return str(path) if path.exists() and "://" not in text else text
+
+
+def beside_port(base: Path, spec: str) -> str:
+    """The same for the port in a motor controller's ``kind:port?key=value``. Raises BridgeError for what is no spec."""
+    return specs.placed(spec, lambda port: beside(base, port))
+
+
+def _check_bridge(bridge: dict[str, Any], name: str) -> None:
+    """Keys that a controller would not heed are refused: what looks like a limit must be one. Raises ConfigError."""
+    port = bridge["port"]
+    try:
+        kind = foreign(port)
+    except BridgeError as error:
+        raise ConfigError(f"{name}: bridge.port: {error}") from None
+    if kind is None:
+        return
+    own = keys_of(kind)
+    if "baud" in bridge:
+        raise ConfigError(
+            f"{name}: bridge.baud is for latentloop's firmware, and port {port!r} is another controller: leave it out, and add "
+            f"baud={bridge['baud']} behind the question mark of the port"
+        )
+    if "lease_ms" in bridge:
+        watchdog = next((key for key in ("watchdog_ms", "timeout_ms") if key in own), None)
+        remedy = f", and see to the key {watchdog} of {kind}" if watchdog else f"; {kind} has nothing like it to set"
+        raise ConfigError(
+            f"{name}: bridge.lease_ms is for latentloop's firmware, and port {port!r} is another controller: leave it out{remedy}"
+        )
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)

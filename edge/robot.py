@@ -19,7 +19,7 @@ from edge.cameras import open_camera
 from edge.cameras.retina import Retina
 from edge.chronicle import Chronicle
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
-from edge.config import ConfigError, RobotConfig, beside
+from edge.config import ConfigError, RobotConfig, beside, beside_port
 from edge.dashboard import Dashboard, Refused
 from edge.encoder import FrameEncoder
 from edge.engines import EngineSettings, load_engine
@@ -106,7 +106,7 @@ class Robot:
 
         drive = ProcessController if config.bridge.own_process else make_controller
         self.controller: MotorController = drive(
-            _where(base, config.bridge.port),
+            beside_port(base, config.bridge.port),
             tuple(axis.name for axis in axes),
             baud=config.bridge.baud,
             lease_s=config.bridge.lease_ms / 1000,

@@ -7,7 +7,7 @@ import importlib
 
 _EXAMPLES = """examples:
   latentloop bridge scan                         the serial ports, and who has them open
-  latentloop bridge scan --ask                   and which of them has latentloop's firmware on it
+  latentloop bridge scan --ask                   and who answers; wheels off the ground
   latentloop bridge info /dev/ttyACM0
   latentloop bridge monitor /dev/ttyACM0         what it measures, as it comes
   latentloop bridge selftest /dev/ttyACM0        does it stop when it has to? wheels off the ground

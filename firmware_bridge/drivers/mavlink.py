@@ -43,7 +43,9 @@ STREAMS = {30: 50_000, 32: 50_000, 1: 200_000}
 """ATTITUDE, LOCAL_POSITION_NED and SYS_STATUS: microseconds between two."""
 SAFE: dict[str, Allowed] = {"FS_GCS_ENABLE": (1, 2), "FS_ACTION": (1, 6), "FS_TIMEOUT": (0.1, 5)}
 """What the failsafe must be: without a heartbeat of ours for FS_TIMEOUT seconds the rover does FS_ACTION."""
-BELIEVED_S, LEAST_V = 1.6, 6.5
+LEAST_V = 6.5
+BELIEVED_S = 1.6
+"""From when on after arming a heartbeat that says "not armed" is believed; one comes every second."""
 
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:

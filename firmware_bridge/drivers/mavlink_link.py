@@ -21,7 +21,8 @@ VELOCITIES = 0x05C7
 WHOLE_NUMBERS = {1: "<Bxxx", 2: "<bxxx", 3: "<Hxx", 4: "<hxx", 5: "<I", 6: "<i"}
 """Types of a parameter that PX4 sends as bytes in the place of a float; ArduPilot converts them to one."""
 HEARTBEAT_S, FRESH_S = 1.0, 0.3
-
+LISTEN_S = 1.5
+"""How long to listen for a vehicle, which beats once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class MavlinkLink(OnBus):
         self._open_line()
         self._start()
         self._beat()
-        heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, 1.5))
+        heartbeat = self._wait("HEARTBEAT", lambda message: message.type != GROUND_STATION, max(timeout_s, LISTEN_S))
         if heartbeat is None:
             raise BridgeError(
                 f"no MAVLink vehicle {self._system} is heard on {self._port} at {self._baud} baud: see to its power and the "

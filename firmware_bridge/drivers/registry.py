@@ -31,12 +31,21 @@ def keys_of(kind: str) -> dict[str, str]:
     return dict(import_module(DRIVERS[kind]).KEYS)
 
 
-def make_controller(text: str, axes: Sequence[str] = (), *, baud: int = 1_000_000, lease_s: float = 0.1) -> MotorController:
+def foreign(text: str) -> str | None:
+    """The kind of controller, where a spec asks for another one than latentloop's firmware; None where it does not, or for none
+    that there is. Raises BridgeError for text that is no spec."""
+    kind = specs.parse(text).kind
+    return kind if kind in DRIVERS else None
+
+
+def make_controller(
+    text: str, axes: Sequence[str] = (), *, baud: int = 1_000_000, lease_s: float = 0.1, state_hz: float = 50.0
+) -> MotorController:
     """The controller that a spec describes, not connected.
 
     text: ``kind:port?key=value&...``, or the bare port of a board with latentloop's firmware. axes: the names the robot
-    gives them; empty to take the driver's. baud, lease_s: for latentloop's firmware, unless the spec says otherwise. Raises
-    BridgeError, naming the key and the choices.
+    gives them; empty to take the driver's. baud, lease_s: for latentloop's firmware, unless the spec says otherwise.
+    state_hz: how often that firmware reports. Raises BridgeError, naming the key and the choices.
     """
     spec = specs.parse(text)
     kind = spec.kind or LATENTLOOP
@@ -52,6 +61,7 @@ def make_controller(text: str, axes: Sequence[str] = (), *, baud: int = 1_000_00
             tuple(axes) or ("left", "right"),
             baud=spec.integer("baud", baud, 9600, 4_000_000),
             lease_s=spec.integer("lease_ms", round(lease_s * 1000), 50, 500) / 1000,
+            state_hz=state_hz,
         )
     controller: MotorController = import_module(DRIVERS[kind]).make(spec, axes)
     return controller

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from firmware_bridge.controller import BridgeError, Health
 from firmware_bridge.drivers import wheels
-from firmware_bridge.drivers.bus import NoAnswer
+from firmware_bridge.drivers.bus import Bus, NoAnswer
 from firmware_bridge.drivers.device import Reading
 from firmware_bridge.drivers.on_bus import OnBus
 from firmware_bridge.drivers.servo_loop import ServoLoop
@@ -60,6 +60,22 @@ def speed_of(data: bytes) -> int:
     a number with a sign. Backwards it is by either."""
     speed, back = struct.unpack(">iB", data)
     return -abs(int(speed)) if back else int(speed)
+
+
+def read(bus: Bus, address: int, command: int, size: int, tries: int = 2) -> bytes:
+    """Ask for so many bytes. The answer's CRC covers the question, so that no late answer to another one passes. Raises NoAnswer,
+    PortLost."""
+    question = bytes((address, command))
+
+    def take(heard: bytearray) -> bytes | None:
+        while len(heard) >= size + 2:
+            data = bytes(heard[:size])
+            if binascii.crc_hqx(question + data, 0) == int.from_bytes(heard[size : size + 2], "big"):
+                return data
+            del heard[:1]
+        return None
+
+    return bus.ask(question, take, tries=tries)
 
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
@@ -143,18 +159,7 @@ class Roboclaw(OnBus):
         self._tell(SET_TIMEOUT, bytes((self._watchdog,)))
 
     def _ask(self, command: int, size: int) -> bytes:
-        """The answer's CRC covers the question, so that no late answer to another one passes."""
-        question = bytes((self._address, command))
-
-        def take(heard: bytearray) -> bytes | None:
-            while len(heard) >= size + 2:
-                data = bytes(heard[:size])
-                if binascii.crc_hqx(question + data, 0) == int.from_bytes(heard[size : size + 2], "big"):
-                    return data
-                del heard[:1]
-            return None
-
-        return self._line.ask(question, take)
+        return read(self._line, self._address, command, size)
 
     def _tell(self, command: int, data: bytes) -> None:
         self._line.ask(request(self._address, command, data), lambda heard: True if 0xFF in heard else None)

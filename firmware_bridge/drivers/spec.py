@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware_bridge.controller import AxisMode, BridgeError
@@ -112,6 +112,13 @@ def parse(text: str) -> Spec:
             raise BridgeError(f"{text} has the key '{key}' twice: leave one")
         options[key] = value
     return Spec(text, kind, port, options)
+
+
+def placed(text: str, place: Callable[[str], str]) -> str:
+    """The same spec with its port elsewhere: place is given the port. Raises BridgeError for text that is no spec."""
+    spec = parse(text)
+    at = len(spec.kind) + 1 if spec.kind else 0
+    return f"{text[:at]}{place(spec.port)}{text[at + len(spec.port):]}"
 
 
 def check_keys(spec: Spec, known: Sequence[str]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import shutil
 import subprocess
+import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,12 +53,32 @@ def build(
     if found is None:
         raise BridgeError(f"there is no C compiler ({compiler}) on this machine: install one")
     (folder / "board.h").write_text(board_header(board))
-    sources = [*(str(HERE / name) for name in DRIVERS[driver]), *(str(firmware / name) for name in CORE_SOURCES)]
+    places = (folder, firmware, HERE)
+    headers = b"".join(each.read_bytes() for place in places for each in sorted(place.glob("*.h")))
+    command = [found, "-std=c99", "-g", *options, *(part for place in places for part in ("-I", str(place)))]
+    sources = [*(HERE / name for name in DRIVERS[driver]), *(firmware / name for name in CORE_SOURCES)]
+    known = hashlib.sha256(" ".join((found, *options)).encode() + headers).digest()
+    objects = []
+    for source in sources:
+        object_file = Path(_objects().name) / f"{hashlib.sha256(known + source.read_bytes()).hexdigest()}.o"
+        objects.append(str(object_file))
+        if not object_file.exists():
+            fresh = object_file.with_suffix(f".{threading.get_ident()}")
+            _run([*command, "-c", str(source), "-o", str(fresh)], folder, driver, firmware)
+            fresh.replace(object_file)
     program = folder / driver
-    includes = ("-I", str(folder), "-I", str(firmware), "-I", str(HERE))
-    command = [found, "-std=c99", "-g", *options, *includes, *sources, "-o", str(program)]
+    _run([*command, *objects, "-o", str(program)], folder, driver, firmware)
+    return program
+
+
+def _run(command: Sequence[str], folder: Path, driver: str, firmware: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["no reason given"]
         raise BridgeError(f"{driver}.c could not be compiled with the core in {firmware}: {said[0]}")
-    return program
+
+
+@functools.cache
+def _objects() -> tempfile.TemporaryDirectory[str]:
+    """What this process has compiled: a mutant differs from the core in one file of many."""
+    return tempfile.TemporaryDirectory()

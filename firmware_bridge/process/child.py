@@ -36,7 +36,7 @@ from firmware_bridge.process.heartbeat import HeartbeatWord
 log = logging.getLogger("firmware_bridge.process.child")  # also as __main__
 
 TURN_MS = 10
-"""How soon a heartbeat is seen and new telemetry goes to the parent."""
+"""How soon a heartbeat is seen and new telemetry goes to the parent; sooner where the device reports more often than that."""
 SIGN_OF_LIFE_NS = 100_000_000
 RETRY_S = 1.0
 
@@ -56,8 +56,9 @@ class Child:
         logging.basicConfig(level=given.log_level, handlers=[_ToParent(self.tell)])
         parent.setblocking(False)
         self._controller: MotorController = make_controller(
-            given.spec, given.axes, baud=given.baud, lease_s=given.lease_s
+            given.spec, given.axes, baud=given.baud, lease_s=given.lease_s, state_hz=given.state_hz
         )
+        self._turn_ms = min(TURN_MS, max(1, round(500 / given.state_hz)))
         self._told: Telemetry | None = None
         self._told_ns = 0
         self._ended = False
@@ -71,7 +72,7 @@ class Child:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is gone: the parent decides what that means
         try:
             while not self._ended:
-                came = self._heard.poll(TURN_MS)
+                came = self._heard.poll(self._turn_ms)
                 self._pass_on_heartbeat()
                 if came:
                     self._hear()

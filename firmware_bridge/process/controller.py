@@ -60,17 +60,25 @@ class _Waiting:
 class ProcessController:
     """A :class:`~firmware_bridge.controller.MotorController` in a process of its own. All calls are thread-safe.
 
-    spec: what to drive, see :func:`firmware_bridge.drivers.make_controller`. axes, baud, lease_s: for it.
+    spec: what to drive, see :func:`firmware_bridge.drivers.registry.make_controller`. axes, baud, lease_s, state_hz: for it.
     """
 
     def __init__(
-        self, spec: str, axes: Sequence[str] = ("left", "right"), *, baud: int = 115_200, lease_s: float = 0.1
+        self,
+        spec: str,
+        axes: Sequence[str] = ("left", "right"),
+        *,
+        baud: int = 115_200,
+        lease_s: float = 0.1,
+        state_hz: float = 50.0,
     ) -> None:
         if not 0.05 <= lease_s <= 0.5:
             raise ValueError(f"a lease lasts 0.05 to 0.5 s, not {lease_s}")
+        if not 1.0 <= state_hz <= 200.0:
+            raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._spec = spec
         self._axes = tuple(axes)
-        self._settings = (spec, self._axes, baud, lease_s)
+        self._settings = (spec, self._axes, baud, lease_s, state_hz)
         self._heartbeat = HeartbeatWord()
 
         self._lock = threading.Lock()  # guards everything down to the blank line

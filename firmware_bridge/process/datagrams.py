@@ -17,13 +17,14 @@ Verb = Literal["connect", "keep_connecting", "arm", "disarm", "estop", "clear_es
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first datagram: which controller, see :func:`firmware_bridge.drivers.make_controller`. log_level: of Python's
+    """The first datagram: which controller, see :func:`firmware_bridge.drivers.registry.make_controller`. log_level: of Python's
     logging; less important lines stay in the child."""
 
     spec: str
     axes: tuple[str, ...]
     baud: int
     lease_s: float
+    state_hz: float
     log_level: int
 
 

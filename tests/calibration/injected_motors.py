@@ -11,7 +11,6 @@ from edge.worlds.wheels import Drivetrain, Wheel
 from firmware_bridge.board import ROVER
 from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Telemetry
 from firmware_bridge.messages import Code, Fault, State, StateReport, StopCause
-from firmware_bridge.serial_controller import AxisLimits
 from tests.firmware_bridge.cores import AnyCore, Bench
 
 BOOT = 0xB0071D42
@@ -44,7 +43,6 @@ class InjectedMotors:
         self._lived_ms = clock.now_ns() // NS_PER_MS
         self._alive_until_ns = 0
         self._engaged = False
-        self._cause = StopCause.NONE
         self._telemetry = Telemetry(FirmwareState.OFFLINE, (), (), (), 0)
         self._bench.hello()
         self._bench.heard.clear()
@@ -55,17 +53,9 @@ class InjectedMotors:
 
     def describe(self) -> tuple[Axis, ...]:
         return tuple(
-            Axis(name, AxisMode.VELOCITY, "rad/s", -limit.speed, limit.speed, limit.speed, limit.acceleration)
-            for name, limit in zip(self.axes, self.limits, strict=True)
+            Axis(name, AxisMode.VELOCITY, "rad/s", -speed / 1e3, speed / 1e3, speed / 1e3, acceleration / 1e3)
+            for name, speed, acceleration in zip(self.axes, ROVER.max_speed, ROVER.max_acceleration, strict=True)
         )
-
-    @property
-    def limits(self) -> tuple[AxisLimits, ...]:
-        return tuple(AxisLimits(s / 1e3, a / 1e3) for s, a in zip(ROVER.max_speed, ROVER.max_acceleration, strict=True))
-
-    @property
-    def stop_cause(self) -> str:
-        return self._cause.name.lower()
 
     def connect(self, timeout_s: float = 3.0) -> None: ...
 
@@ -191,7 +181,6 @@ class InjectedMotors:
             return
         report = self._bench.last(StateReport)
         self._bench.heard.clear()
-        self._cause = StopCause(report.stop_cause)
         at_ns = self._lived_ms * NS_PER_MS
         self._telemetry = Telemetry(
             state=FirmwareState(State(report.state).name.lower()),
@@ -202,4 +191,5 @@ class InjectedMotors:
             firmware="injected",
             faults=tuple(fault.name.lower() for fault in Fault if fault.name and fault & report.faults),
             measured_ns=at_ns,
+            stop_cause=StopCause(report.stop_cause).name.lower(),
         )

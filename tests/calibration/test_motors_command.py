@@ -108,6 +108,27 @@ def test_a_person_is_asked_and_the_file_is_written(world: Path, robot: Path) -> 
     assert driven(world)[1] is False
 
 
+def test_the_port_is_driven_from_a_process_of_its_own(world: Path, robot: Path) -> None:
+    with subprocess.Popen(command(str(robot), "--yes"), stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: driven(world)[1] or process.poll() is not None)
+        (bridge,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert "firmware_bridge.process.child" in Path(f"/proc/{bridge}/cmdline").read_text()
+        process.send_signal(signal.SIGSTOP)  # so that nobody starts another one
+        os.kill(int(bridge), signal.SIGKILL)
+        until(lambda: driven(world) == ("safe", False))
+        process.kill()
+    assert robot.read_text() == ROBOT
+
+
+def test_without_a_process_of_its_own_where_the_file_says_so(world: Path, robot: Path) -> None:
+    robot.write_text(ROBOT + "own_process = false\n")
+    with subprocess.Popen(command(str(robot), "--yes"), stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: driven(world)[1] or process.poll() is not None)
+        assert Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() == ""
+        process.kill()
+    until(lambda: driven(world) == ("safe", False))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_ended_in_the_middle_the_motors_stop_and_nothing_is_written(world: Path, robot: Path, how: signal.Signals) -> None:
     with subprocess.Popen(

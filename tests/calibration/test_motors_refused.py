@@ -62,6 +62,13 @@ def test_the_wrong_thing_on_the_port_is_one_sentence(robot: Path, case: str) -> 
     assert unchanged(robot)
 
 
+def test_another_controller_is_one_sentence(robot: Path) -> None:
+    done = run(str(robot), "--port", "vesc:/dev/ttyACM0")
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(r"latentloop: [^\n]*vesc:/dev/ttyACM0 is another controller: tune that with[^\n]*\n", done.stderr)
+    assert unchanged(robot)
+
+
 def _nothing(world: World, process: subprocess.Popen[str]) -> None: ...
 
 

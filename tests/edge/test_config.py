@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from edge.config import ConfigError, RobotConfig, load_config, parse_config
+from edge.config import ConfigError, RobotConfig, beside_port, load_config, parse_config
 from edge.errors import UserError
 
 SMALLEST = """
@@ -76,6 +76,9 @@ max_speed = 8
 [axes.left]
 """
 
+FEETECH = SMALLEST.replace("/dev/ttyACM0", "feetech:/dev/ttyACM0?ids=1")
+VESC = SMALLEST.replace("/dev/ttyACM0", "vesc:/dev/ttyACM0")
+
 MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("not TOML", "name = x", ("not valid TOML", "line 1")),
     ("empty", "", ("the top level", "needs the key 'name'", "add it")),
@@ -94,6 +97,10 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("half an axis", SMALLEST + "[axes.left.forward]\nmax_speed = 1", ("[axes.left] needs the key 'backward'",)),
     ("a motor that never moves", SMALLEST + LEFT.replace("9", "0"), ("axes.left.forward.max_speed must be", "it is 0")),
     ("an axis is a value", SMALLEST + "[axes]\nleft = 3", ("axes.left must be a table", "3")),
+    ("baud of another make", FEETECH + "baud = 115200", ("bridge.baud is for", "leave it out", "add baud=115200 behind")),
+    ("lease of another make", FEETECH + "lease_ms = 200", ("bridge.lease_ms is for", "feetech has nothing like it")),
+    ("lease for a watchdog", VESC + "lease_ms = 200", ("bridge.lease_ms is for", "see to the key timeout_ms of vesc")),
+    ("a port without a port", SMALLEST.replace("/dev/ttyACM0", "vesc:?can=2"), ("bridge.port: 'vesc:?can=2' names no port",)),
     ("table is a value", "engine = 3" + SMALLEST, ("engine", "must be a table", "3")),
 )
 
@@ -108,6 +115,22 @@ def test_a_mistake_gets_one_line_that_names_the_place(text: str, parts: tuple[st
     for part in parts:
         assert part in message
     assert isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize("port", ["motors", "vesc", "latentloop"])
+def test_a_port_beside_the_file_is_found_in_a_spec_too(tmp_path: Path, port: str) -> None:
+    (tmp_path / port).touch()
+    assert beside_port(tmp_path, port) == f"{tmp_path}/{port}"
+    assert beside_port(tmp_path, f"vesc:{port}?can=2&poles=14") == f"vesc:{tmp_path}/{port}?can=2&poles=14"
+    assert beside_port(tmp_path, f"latentloop:{port}") == f"latentloop:{tmp_path}/{port}"
+    for elsewhere in ("/dev/ttyACM0", "usb:2e8a:000a", "vesc:/dev/ttyACM0?can=2", "vesc:socket://host:1", f"no{port}"):
+        assert beside_port(tmp_path, elsewhere) == elsewhere
+
+
+@pytest.mark.parametrize("port", ["/dev/ttyACM0", "latentloop:/dev/ttyACM0", "usb:2e8a:000a", "socket://host:1"])
+def test_baud_and_lease_are_heeded_by_our_own_firmware(port: str) -> None:
+    text = SMALLEST.replace("/dev/ttyACM0", port) + "baud = 115200\nlease_ms = 200"
+    assert parse_config(text.encode(), "robot.toml").bridge.lease_ms == 200
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

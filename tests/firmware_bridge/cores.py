@@ -6,7 +6,6 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -188,7 +187,7 @@ class CCore:
     def counters(self) -> dict[str, int]:
         payload = ctypes.create_string_buffer(Stats.size(0))
         self._c.shim_stats(self._core, payload)
-        return asdict(Stats.unpack(payload.raw))
+        return dict(vars(Stats.unpack(payload.raw)))
 
     def take(self) -> bytes:
         out = ctypes.create_string_buffer(1024)

@@ -54,8 +54,10 @@ WAKER = "import os, signal, sys, time; time.sleep(float(sys.argv[2])); os.kill(i
 
 
 @contextmanager
-def looping(controller: SerialController, targets: Sequence[float], engaged: bool = True) -> Iterator[list[int]]:
-    """A control loop at 50 Hz; yields when it had its turns, monotonic ns."""
+def looping(
+    controller: SerialController, targets: Sequence[float], engaged: bool = True, alive_ns: int = 1000 * MS
+) -> Iterator[list[int]]:
+    """A control loop at 50 Hz; yields when it had its turns, monotonic ns. alive_ns: how long each of them counts."""
     ending = threading.Event()
     turns = [time.monotonic_ns()]
 
@@ -63,10 +65,10 @@ def looping(controller: SerialController, targets: Sequence[float], engaged: boo
         while not ending.wait(0.02):
             now = time.monotonic_ns()
             turns.append(now)
-            controller.heartbeat(now + 1000 * MS, engaged)
-            controller.send(targets, now + 1000 * MS)
+            controller.heartbeat(now + alive_ns, engaged)
+            controller.send(targets, now + alive_ns)
 
-    controller.heartbeat(time.monotonic_ns() + 1000 * MS, engaged)
+    controller.heartbeat(time.monotonic_ns() + alive_ns, engaged)
     thread = threading.Thread(target=loop)
     thread.start()
     try:
@@ -356,7 +358,7 @@ def test_a_frozen_firmware_is_offline_and_comes_back_disarmed(start: Starter, pl
 
 def test_the_lease_ends_with_the_loop(controller: SerialController, plant: RecordingPlant) -> None:
     """The host process lives on, only its loop has ended: no thread of the bridge may keep the motors alive."""
-    with looping(controller, (5.0, 5.0)) as turns:
+    with looping(controller, (5.0, 5.0), alive_ns=300 * MS) as turns:
         drive(controller, plant, turns, (5_000, 5_000))
     plant.wait_for(State.SAFE)
     until(lambda: controller.stop_cause in ("lease_expired", "command_expired"), "the cause")

@@ -16,6 +16,7 @@ class Rover:
         self.motors = [Motor(), Motor()]
         self.supply_v = 12.0
         self.wrong_id = False
+        self.beat_every_s = 0.3
         self.parameters = {"FS_GCS_ENABLE": 1.0, "FS_ACTION": 2.0, "FS_TIMEOUT": 1.5}
         self._mode = 4
         self._silent_s = 0.0
@@ -39,7 +40,7 @@ class Rover:
         for motor in self.motors:
             motor.advance(elapsed_s)
         said = []
-        for what, every_s in (("beat", 0.3), ("state", 0.02)):
+        for what, every_s in (("beat", self.beat_every_s), ("state", 0.02)):
             self._said_s[what] += elapsed_s
             if self._said_s[what] >= every_s:
                 self._said_s[what] = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -10,7 +11,10 @@ import tty
 import pytest
 
 from firmware_bridge.controller import BridgeError
+from firmware_bridge.drivers.simulated.line import Line
+from firmware_bridge.drivers.simulated.odrive import Odrive
 from firmware_bridge.host_firmware import HostFirmware
+from firmware_bridge.usb_ports import UsbPort
 from tests.edge.bridge.conftest import Command
 
 
@@ -32,12 +36,18 @@ def test_scan_finds_the_firmware(
     (seen,) = json.loads(capsys.readouterr().out)
     assert seen["answers"] is True
     assert seen["answer"] == f"latentloop-host 0.1 (C), axes left, right, board {b'host-process'.hex()}"
+    assert seen["spec"] == firmware.port
+    assert command("scan", firmware.port, "--ask", "--baud", "115200") == 0
+    assert f'port = "latentloop:{firmware.port}?baud=115200"' in capsys.readouterr().out
 
 
 def test_scan_says_that_nobody_answers(
     command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.bridge.scan.holders", lambda port: [])
+    monkeypatch.setattr("edge.bridge.scan.ASK_S", 0.3)
+    monkeypatch.setattr("firmware_bridge.drivers.recognise.LISTEN_S", 0.05)
+    monkeypatch.setattr("firmware_bridge.drivers.recognise.ANSWER_S", 0.005)
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     try:
@@ -46,7 +56,37 @@ def test_scan_says_that_nobody_answers(
         os.close(ours)
         os.close(theirs)
     (seen,) = json.loads(capsys.readouterr().out)
-    assert seen["answers"] is False and "no answer from" in seen["answer"]
+    assert seen["answers"] is False and "no answer from" in seen["answer"] and seen["spec"] == ""
+    assert seen["answer"].endswith("no other make that is known answers either")
+
+
+def test_scan_prints_the_line_for_the_robot_file_of_another_make(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.bridge.scan.holders", lambda port: [])
+    monkeypatch.setattr("edge.bridge.scan.ASK_S", 0.3)
+    monkeypatch.setattr("firmware_bridge.drivers.recognise.LISTEN_S", 0.05)
+    with Line(Odrive()) as line:
+        known = UsbPort(line.port, 0x1209, 0x0D32, "3254", "ODrive")
+        monkeypatch.setattr("edge.bridge.scan.plugged_in", lambda: [known])
+        assert command("scan", "--ask") == 0
+        first, answer, spec = capsys.readouterr().out.splitlines()
+    assert first == f"{line.port}  usb:1209:0d32:3254  ODrive"
+    assert answer.strip() == "ODrive, 24 V"
+    assert spec.strip() == 'port = "odrive:usb:1209:0d32:3254?motors=0,1"'
+
+
+def test_scan_of_a_port_that_may_not_be_opened(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("edge.bridge.scan.holders", lambda port: [])
+    monkeypatch.setattr("firmware_bridge.serial_port.serial.serial_for_url", denied)
+    assert command("scan", "/dev/null", "--ask", "--json") == 0
+    (seen,) = json.loads(capsys.readouterr().out)
+    assert seen["answers"] is False and seen["answer"].startswith("no permission to open /dev/null: add yourself to the group")
 
 
 @pytest.mark.parametrize(

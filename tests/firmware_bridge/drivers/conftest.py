@@ -18,6 +18,8 @@ from tests.firmware_bridge.drivers.kinds import KINDS, Kind
 from tests.firmware_bridge.processes import until
 
 LEASE_NS = 400_000_000  # the test machine may be busy
+STILL_S = 0.04
+"""Two turns of the slowest driver, eight of most."""
 
 
 class Driving:
@@ -28,9 +30,23 @@ class Driving:
         self.targets = tuple(targets)
         self.beating = self.engaged = self.sending = True
         self._ending = threading.Event()
+        self._turn = threading.Lock()
         self._beat()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def end(self, what: str, within_ns: int = 50_000_000) -> None:
+        """The last heartbeat or command of this loop, good for so long; or, engaged no more, it goes on living."""
+        if what == "engagement":
+            self.engaged = False
+        elif what == "heartbeat":
+            with self._turn:
+                self.beating = False
+                self.controller.heartbeat(time.monotonic_ns() + within_ns, True)
+        else:
+            with self._turn:
+                self.sending = False
+                self.controller.send(self.targets, time.monotonic_ns() + within_ns)
 
     def stop(self) -> None:
         self._ending.set()
@@ -42,9 +58,10 @@ class Driving:
 
     def _run(self) -> None:
         while not self._ending.wait(0.01):
-            self._beat()
-            if self.sending:
-                self.controller.send(self.targets, time.monotonic_ns() + LEASE_NS)
+            with self._turn:
+                self._beat()
+                if self.sending:
+                    self.controller.send(self.targets, time.monotonic_ns() + LEASE_NS)
 
 
 @pytest.fixture(params=list(KINDS))
@@ -56,7 +73,10 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def line(kind: Kind) -> Iterator[Line]:
+def line(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    if kind.name == "mavlink":  # listened to in the measure in which it beats faster
+        monkeypatch.setattr("firmware_bridge.drivers.mavlink_link.LISTEN_S", 0.5)
+        monkeypatch.setattr("firmware_bridge.drivers.mavlink.BELIEVED_S", 0.3)
     with Line(kind.device()) as line:
         yield line
 
@@ -78,7 +98,7 @@ def drive() -> Iterator[Callable[..., Driving]]:
         loop = Driving(controller, targets)
         loops.append(loop)
         controller.arm(5.0)
-        until(lambda: all(motor.travelled > 0.05 for motor in line.device.motors), "motion of every motor")
+        until(lambda: all(motor.travelled > 0.03 for motor in line.device.motors), "motion of every motor")
         return loop
 
     yield start
@@ -101,7 +121,7 @@ def stand(line: Line) -> None:
     """Wait until every motor stands; then it must stay so."""
     until(lambda: all(abs(motor.velocity) < 1e-9 for motor in line.device.motors), "a standstill of every motor")
     travelled = [motor.travelled for motor in line.device.motors]
-    time.sleep(0.06)
+    time.sleep(STILL_S)
     assert [motor.travelled for motor in line.device.motors] == travelled
 
 

@@ -17,6 +17,13 @@ from firmware_bridge.drivers.simulated.vesc import VescPair
 from firmware_bridge.drivers.simulated.waveshare import Waveshare
 
 
+def quick_rover() -> Rover:
+    """One that says who it is ten times a second, and not once: nothing is said of how long a heartbeat may take."""
+    rover = Rover()
+    rover.beat_every_s = 0.1
+    return rover
+
+
 @dataclass(frozen=True)
 class Kind:
     """device: makes a simulated one with two motors. query: the spec behind the port. targets: what to drive to. position: targets
@@ -41,30 +48,35 @@ class Kind:
         return f"{self.name}:{port}?{self.query}"
 
 
+_WHEELS = "speed=4&acceleration=40&rate=200"
+
 KINDS = {
     "feetech arm": Kind(
-        "feetech", FeetechBus, "ids=1,2&speed=2&acceleration=20", (0.8, -0.5), position=True, watchdog=False
+        "feetech", FeetechBus, "ids=1,2&speed=2&acceleration=40&rate=200", (0.8, -0.5), position=True, watchdog=False
     ),
-    "feetech wheels": Kind("feetech", FeetechBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0), watchdog=False),
-    "dynamixel arm": Kind("dynamixel", DynamixelBus, "ids=1,2&speed=2&acceleration=20", (0.8, -0.5), position=True),
-    "dynamixel wheels": Kind("dynamixel", DynamixelBus, "ids=1,2&mode=wheel&speed=4&acceleration=20", (3.0, -2.0)),
-    "vesc": Kind("vesc", VescPair, "can=2&speed=4&acceleration=20", (3.0, -2.0)),
-    "roboclaw": Kind("roboclaw", Roboclaw, "ticks=1000&speed=4&acceleration=20", (3.0, -2.0), named=False),
-    "odrive": Kind("odrive", Odrive, "motors=0,1&speed=4&acceleration=20", (3.0, -2.0), named=False),
+    "feetech wheels": Kind("feetech", FeetechBus, f"ids=1,2&mode=wheel&{_WHEELS}", (3.0, -2.0), watchdog=False),
+    "dynamixel arm": Kind("dynamixel", DynamixelBus, "ids=1,2&speed=2&acceleration=40&rate=200", (0.8, -0.5), position=True),
+    "dynamixel wheels": Kind("dynamixel", DynamixelBus, f"ids=1,2&mode=wheel&{_WHEELS}", (3.0, -2.0)),
+    "vesc": Kind("vesc", VescPair, f"can=2&{_WHEELS}", (3.0, -2.0)),
+    "roboclaw": Kind("roboclaw", Roboclaw, f"ticks=1000&{_WHEELS}", (3.0, -2.0), named=False),
+    "odrive": Kind("odrive", Odrive, "motors=0,1&speed=4&acceleration=40&rate=100", (3.0, -2.0), named=False),
     "odrive can": Kind(
-        "odrive-can", OdriveCan, "nodes=1,2&speed=4&acceleration=20&watchdog_ms=400", (3.0, -2.0), checked=False, package="can"
+        "odrive-can", OdriveCan, "nodes=1,2&speed=4&acceleration=40&watchdog_ms=400", (3.0, -2.0), checked=False, package="can"
     ),
     "waveshare": Kind(
-        "waveshare", Waveshare, "speed=1.8&acceleration=10", (1.5, -1.2), named=False, checked=False, tells_resets=False
+        "waveshare", Waveshare, "speed=1.8&acceleration=40&rate=50", (1.5, -1.2), named=False, checked=False, tells_resets=False
     ),
-    "mavlink rover": Kind("mavlink", Rover, "speed=3,3&acceleration=10,10", (2.5, -2.0), package="pymavlink"),
+    "mavlink rover": Kind(
+        "mavlink", quick_rover, "speed=3,3&acceleration=40,40&rate=50", (2.5, -2.0), package="pymavlink"
+    ),
     "mavlink copter": Kind(
         "mavlink",
         Copter,
-        "vehicle=copter&speed=3,3,1,3&acceleration=10",
+        "vehicle=copter&speed=3,3,1,3&acceleration=40",
         (2.5, -2.0, 0.5, -1.0),
         brown_out="emergency",
         axes=("forward", "right", "down", "turn"),
         package="pymavlink",
     ),
 }
+"""As many turns per second as each driver allows, and hard acceleration, so that nobody waits for a ramp."""

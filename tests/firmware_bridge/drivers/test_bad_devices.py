@@ -1,4 +1,4 @@
-"""The same promises of every driver, kept against devices and lines that behave badly. Real pseudo-terminals, no mocks."""
+"""The promises of test_promises.py, kept against devices and lines that behave badly. Real pseudo-terminals, no mocks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_device_that_cannot_be_understood_is_refused_in_one_line(
         return
     SPOILT[way](line)
     with pytest.raises(BridgeError) as refusal:
-        controller.connect(1.0)
+        controller.connect(0.3)
     assert line.port in one_line(refusal.value)
     assert all(motor.travelled == 0.0 for motor in line.device.motors)
     _mend(line)
@@ -85,12 +85,13 @@ def test_a_device_that_cannot_be_understood_is_refused_in_one_line(
 
 @pytest.mark.parametrize("way", SPOILT)
 def test_a_device_that_turns_bad_while_moving_is_stopped_and_never_armed_again_by_itself(
-    kind: Kind, line: Line, controller: MotorController, drive: Drive, way: str
+    kind: Kind, line: Line, controller: MotorController, drive: Drive, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if _cannot_tell(kind, way):
         return
     controller.connect()
     drive(controller, line, kind.targets)
+    monkeypatch.setattr("firmware_bridge.drivers.servo_loop.SILENCE_NS", 100_000_000)
     SPOILT[way](line)
     assert leaves(controller, FirmwareState.ACTIVE) in (*STOPPED, FirmwareState.SAFE_STOP)
     stand(line)

@@ -1,4 +1,4 @@
-"""The same promises of every driver, kept against devices that do what they should. Real pseudo-terminals, no mocks."""
+"""The same promises of every driver, while device and line are well. Real pseudo-terminals, no mocks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_it_stops_when_the_control_loop_does(
 ) -> None:
     controller.connect()
     loop = drive(controller, line, kind.targets)
-    loop.beating, loop.engaged, loop.sending = end != "heartbeat", end != "engagement", end != "commands"
+    loop.end(end)
     reaches(controller, FirmwareState.SAFE)
     stand(line)
     loop.beating = loop.engaged = loop.sending = True
