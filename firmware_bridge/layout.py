@@ -62,43 +62,47 @@ class Message:
         return tuple(Field(f.name, f.metadata["kind"], f.metadata["count"], f.metadata["means"]) for f in found)
 
     @classmethod
+    @cache
+    def form(cls, axes: int) -> struct.Struct:
+        """The payload on a device with that many axes, before any points."""
+        counts = [(f.count or axes, f) for f in cls.layout() if f.count != POINTS]
+        return struct.Struct("<" + "".join(f"{n}s" if f.count > 1 else f"{n}{_KINDS[f.kind]}" for n, f in counts))
+
+    @classmethod
     def size(cls, axes: int) -> int:
         """Bytes of the payload on a device with that many axes, before any points."""
-        return sum(KIND_BYTES[f.kind] * (f.count or axes) for f in cls.layout() if f.count != POINTS)
+        return cls.form(axes).size
 
     def pack(self) -> bytes:
         """The payload. Raises struct.error if a value does not fit its field."""
-        parts = []
+        values: list[Any] = []
+        axes = 0
         for f in self.layout():
             value = getattr(self, f.name)
-            if f.count == POINTS:
-                parts += [point.pack() for point in value]
-            elif f.count > 1:
-                parts.append(struct.pack(f"{f.count}s", value))
-            elif f.count == 1:
-                parts.append(struct.pack("<" + _KINDS[f.kind], value))
+            if f.count == 0:
+                axes = len(value)
+                values += value
             else:
-                parts.append(struct.pack(f"<{len(value)}{_KINDS[f.kind]}", *value))
-        return b"".join(parts)
+                values.append(value)
+        return self.form(axes).pack(*values)
 
     @classmethod
     def unpack(cls: type[M], payload: bytes) -> M:
         """Read a payload; the number of axes follows from its length. Raises ValueError if no number of axes fits."""
-        fixed = cls.size(0)
-        each = cls.size(1) - fixed
-        axes = (len(payload) - fixed) // each if each else 0
-        if len(payload) != fixed + axes * each or not 0 <= axes <= MAX_AXES:
-            raise ValueError(f"{len(payload)} bytes are no {cls.NAME}")
-        values: list[Any] = []
-        offset = 0
+        form, places = cls._reading(len(payload))
+        values = form.unpack(payload)
+        return cls(*[values[place] for place in places])
+
+    @classmethod
+    @cache
+    def _reading(cls, size: int) -> tuple[struct.Struct, tuple[int | slice, ...]]:
+        """The form of so many bytes, and where among its values those of each field are."""
+        axes = next((n for n in range(MAX_AXES + 1) if cls.size(n) == size), None)
+        if axes is None:
+            raise ValueError(f"{size} bytes are no {cls.NAME}")
+        places: list[int | slice] = []
+        at = 0
         for f in cls.layout():
-            count = f.count or axes
-            size = count * KIND_BYTES[f.kind]
-            piece = payload[offset : offset + size]
-            offset += size
-            if f.count > 1:
-                values.append(piece)
-            else:
-                numbers = struct.unpack(f"<{count}{_KINDS[f.kind]}", piece)
-                values.append(numbers if f.count == 0 else numbers[0])
-        return cls(*values)
+            places.append(at if f.count else slice(at, at + axes))
+            at += 1 if f.count else axes
+        return cls.form(axes), tuple(places)

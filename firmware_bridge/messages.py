@@ -142,6 +142,9 @@ class TrajPush(Message):
     replace_from_us: int = scalar("u32", "from this device time on the queued motion is dropped")
     points: tuple[Point, ...] = rest("1 to 4 points, rising in time")
 
+    def pack(self) -> bytes:
+        return self.form(0).pack(self.replace_from_us) + b"".join([point.pack() for point in self.points])
+
     @classmethod
     def unpack(cls, payload: bytes, axes: int = 0) -> TrajPush:
         """The number of axes cannot be told from the length. Raises ValueError if it is none of that many axes."""
