@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from firmware_bridge import framing, messages
 from firmware_bridge.board import Board
@@ -86,7 +86,7 @@ class Core:
         self.current = [0] * n
         self.supply_mv = 0
         self.temperature_dc = -32768
-        self.counters = {f.name: 0 for f in fields(messages.Stats)}
+        self.counters = dict.fromkeys(messages.Stats.__struct_fields__, 0)
         self.tx = bytearray()
 
         self._settings = Settings(board)
