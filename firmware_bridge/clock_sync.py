@@ -49,11 +49,11 @@ class ClockSync:
             return
         round_trip_ns = max(0, round_trip_ns)
         upper_ns, lower_ns = rx_ns + _RESOLUTION_NS - sent_ns, tx_ns - received_ns
-        if self.ready and (self._lower(received_ns) > upper_ns or self._upper(sent_ns) < lower_ns):
+        if self.ready and (self._offset(received_ns)[0] > upper_ns or self._offset(sent_ns)[2] < lower_ns):
             self.__init__()  # type: ignore[misc]  # the device's clock has jumped: nothing of before counts
-        if not self.ready or upper_ns <= self._upper(sent_ns):
+        if not self.ready or upper_ns <= self._offset(sent_ns)[2]:
             self._upper_ns, self._upper_at_ns = upper_ns, sent_ns
-        if not self.ready or lower_ns >= self._lower(received_ns):
+        if not self.ready or lower_ns >= self._offset(received_ns)[0]:
             self._lower_ns, self._lower_at_ns = lower_ns, received_ns
         aged_ns = self._shortest_ns + (received_ns - self._shortest_at_ns) * RTT_AGEING
         if not self.ready or round_trip_ns <= aged_ns:
@@ -65,34 +65,27 @@ class ClockSync:
 
     def error_bound_ns(self, now_ns: int) -> int:
         """The estimate is not further off than this. Raises ValueError before the first exchange."""
-        offset_ns = self._offset(now_ns)
-        return max(self._upper(now_ns) - offset_ns, offset_ns - self._lower(now_ns)) + _RESOLUTION_NS
+        lower_ns, offset_ns, upper_ns = self._offset(now_ns)
+        return max(upper_ns - offset_ns, offset_ns - lower_ns) + _RESOLUTION_NS
 
     def to_device_us(self, host_ns: int) -> int:
         """Host time to device time modulo 2**32, rounded down."""
-        return (host_ns + self._offset(host_ns)) // 1_000 & 0xFFFFFFFF
+        return (host_ns + self._offset(host_ns)[1]) // 1_000 & 0xFFFFFFFF
 
     def to_host_ns(self, device_us: int, now_ns: int) -> int:
         """Device time modulo 2**32 to the host time nearest to now."""
         behind_us = (self.to_device_us(now_ns) - device_us + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         return now_ns - behind_us * 1_000
 
-    # -- the band --------------------------------------------------------------------------------------------------
-
-    def _upper(self, at_ns: int) -> int:
-        return self._upper_ns + abs(at_ns - self._upper_at_ns) * DRIFT_PPM // 1_000_000
-
-    def _lower(self, at_ns: int) -> int:
-        return self._lower_ns - abs(at_ns - self._lower_at_ns) * DRIFT_PPM // 1_000_000
-
-    # -- the line --------------------------------------------------------------------------------------------------
-
-    def _offset(self, at_ns: int) -> int:
+    def _offset(self, at_ns: int) -> tuple[int, int, int]:
+        """The band's lower edge, the estimate, and the upper edge."""
         if not self.ready:
             raise ValueError("the clocks have not been compared yet")
+        lower_ns = self._lower_ns - abs(at_ns - self._lower_at_ns) * DRIFT_PPM // 1_000_000
+        upper_ns = self._upper_ns + abs(at_ns - self._upper_at_ns) * DRIFT_PPM // 1_000_000
         along = self._y + self._slope * (at_ns - self._origin_ns - self._x)
         offset_ns = self._origin_offset_ns + round(along) - self._shortest_ns // 2
-        return max(self._lower(at_ns), min(self._upper(at_ns), offset_ns))
+        return lower_ns, max(lower_ns, min(upper_ns, offset_ns)), upper_ns
 
     def _fit(self, sent_ns: int, offset_ns: int) -> None:
         x, y = float(sent_ns - self._origin_ns), float(offset_ns - self._origin_offset_ns)

@@ -58,8 +58,9 @@ class Device:
         self.stats: Stats | None = None
         self.trouble = ""
         self._answers = 0
-        self._low = [a.min_position if a.mode == Mode.POSITION else -a.max_speed for a in session.axes]
-        self._high = [a.max_position if a.mode == Mode.POSITION else a.max_speed for a in session.axes]
+        self._ranges = [
+            (a.min_position, a.max_position) if a.mode == Mode.POSITION else (-a.max_speed, a.max_speed) for a in session.axes
+        ]
         modes = [axis.mode for axis in session.axes]
         self._masks = [(mode, sum(1 << i for i, m in enumerate(modes) if m == mode)) for mode in sorted(set(modes))]
         """One command per mode, each naming its axes."""
@@ -120,13 +121,13 @@ class Device:
 
     def command(self, targets: Sequence[float], valid_until_ns: int, now_ns: int) -> bool:
         """Targets in the unit of each axis; True if one of them was beyond its range and was clamped."""
-        wanted = [round(target * 1000) for target in targets]
-        values = tuple(map(max, self._low, map(min, self._high, wanted)))
+        wanted = tuple([round(target * 1000) for target in targets])
+        values = tuple([low if v < low else high if v > high else v for v, (low, high) in zip(wanted, self._ranges, strict=True)])
         until_us = self.session.clock.to_device_us(valid_until_ns)
         for mode, mask in self._masks:
             seq = self.link.send(SetNow(mode, mask, values, until_us), self.session.id)
             self.reports.sent(seq, valid_until_ns, now_ns)
-        return values != tuple(wanted)
+        return values != wanted
 
     def hear(self, frames: list[tuple[Frame, int]]) -> None:
         """Frames with their time of arrival, as :meth:`Link.receive` gives them."""

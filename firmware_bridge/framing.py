@@ -6,9 +6,8 @@ After garbage the decoder is in step again at the next zero byte; there is no le
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 MAX_BODY = 128
 """Longest frame body in bytes, CRC included."""
@@ -19,11 +18,9 @@ CRC_BYTES = 4
 ACK_REQ = 0x01
 REPLY = 0x02
 _MAJOR = 0x10
-_UNDERSTOOD = 0xF0 | ACK_REQ | REPLY
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame whose CRC was right. flags: ACK_REQ, REPLY. session: 0 outside a session."""
 
     type: int
@@ -34,30 +31,22 @@ class Frame:
 
 
 def cobs_encode(data: bytes) -> bytes:
-    """Consistent overhead byte stuffing (Cheshire and Baker 1999): no zero bytes, one byte more up to 253."""
+    """Consistent overhead byte stuffing (Cheshire and Baker 1999) of at most 253 bytes: no zero bytes, one byte more."""
     out = bytearray()
     for block in data.split(b"\0"):
-        while len(block) >= 254:
-            out += b"\xff" + block[:254]
-            block = block[254:]
         out.append(len(block) + 1)
         out += block
     return bytes(out)
 
 
 def cobs_decode(data: bytes) -> bytes | None:
-    """The inverse; None if the data is not an encoding of anything."""
-    out = bytearray()
+    """The inverse; None if the data is not an encoding of anything. Each code byte gives way to the zero before its block."""
+    out = bytearray(data)
     at = 0
-    while at < len(data):
-        code = data[at]
-        if code == 0 or at + code > len(data):
-            return None
-        out += data[at + 1 : at + code]
+    while at < len(out) and (code := out[at]):
+        out[at] = 0
         at += code
-        if code < 0xFF and at < len(data):
-            out.append(0)
-    return bytes(out)
+    return bytes(out[1:]) if at == len(out) else None
 
 
 def checksum(body: bytes, session: int, schema_id: int) -> int:
@@ -72,10 +61,11 @@ def _schema_crc(schema_id: int) -> int:
 
 def encode(frame: Frame, schema_id: int) -> bytes:
     """The bytes for the wire, with a zero before and after. Raises ValueError if the payload is too long."""
-    body = bytes([_MAJOR | frame.flags, frame.type, frame.seq, frame.session]) + frame.payload
+    type_, seq, session, payload, flags = frame
+    body = bytes((_MAJOR | flags, type_, seq, session)) + payload
     if len(body) + CRC_BYTES > MAX_BODY:
-        raise ValueError(f"a payload of {len(frame.payload)} bytes does not fit a frame of {MAX_BODY}")
-    body += checksum(body, frame.session, schema_id).to_bytes(4, "little")
+        raise ValueError(f"a payload of {len(payload)} bytes does not fit a frame of {MAX_BODY}")
+    body += checksum(body, session, schema_id).to_bytes(4, "little")
     return b"\0" + cobs_encode(body) + b"\0"
 
 
@@ -84,50 +74,32 @@ class Decoder:
 
     def __init__(self, schema_id: int) -> None:
         self._schema_id = schema_id
-        self._buffer = bytearray()
-        self._too_long = False
+        self._begun = b""
         self.crc_errors = 0
         self.cobs_errors = 0
         self.overruns = 0
         self.unknown = 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take in bytes; yields each frame as soon as its closing zero is in."""
-        pieces = data.split(b"\0")
-        for piece in pieces[:-1]:
-            self._collect(piece)
-            frame = self._finish()
-            if frame is not None:
-                yield frame
-        self._collect(pieces[-1])
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take in bytes; gives the frames whose closing zero is in."""
+        *ended, begun = (self._begun + data).split(b"\0")
+        self._begun = begun[: MAX_ENCODED + 1]  # enough to see that it is too long
+        return [frame for encoded in ended if encoded and (frame := self._frame(encoded))]
 
-    def reset(self) -> None:
-        """Forget a half-received frame."""
-        self._buffer.clear()
-        self._too_long = False
-
-    def _collect(self, piece: bytes) -> None:
-        room = MAX_ENCODED - len(self._buffer)
-        self._too_long = self._too_long or len(piece) > room
-        self._buffer += piece[:room]
-
-    def _finish(self) -> Frame | None:
-        encoded, too_long = bytes(self._buffer), self._too_long
-        self.reset()
-        if too_long:
+    def _frame(self, encoded: bytes) -> Frame | None:
+        if len(encoded) > MAX_ENCODED:
             self.overruns += 1
-            return None
-        if not encoded:
             return None
         body = cobs_decode(encoded)
         if body is None or len(body) < HEADER_BYTES + CRC_BYTES:
             self.cobs_errors += 1
             return None
-        head, crc = body[:-CRC_BYTES], int.from_bytes(body[-CRC_BYTES:], "little")
-        if checksum(head, head[3], self._schema_id) != crc:
+        head = body[:-CRC_BYTES]
+        first, type_, seq, session = head[:HEADER_BYTES]
+        if checksum(head, session, self._schema_id) != int.from_bytes(body[-CRC_BYTES:], "little"):
             self.crc_errors += 1
             return None
-        if head[0] & 0xF0 != _MAJOR or head[0] & ~_UNDERSTOOD:
+        if first & ~(ACK_REQ | REPLY) != _MAJOR:
             self.unknown += 1
             return None
-        return Frame(head[1], head[2], head[3], head[HEADER_BYTES:], head[0] & 0x0F)
+        return Frame(type_, seq, session, head[HEADER_BYTES:], first & 0x0F)

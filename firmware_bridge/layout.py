@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+import msgspec
 
 MAX_AXES = 8
 POINTS = -1
@@ -17,25 +19,25 @@ _KINDS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i"}
 KIND_BYTES = {kind: struct.calcsize("<" + code) for kind, code in _KINDS.items()}
 
 
-def scalar(kind: str, means: str) -> Any:
-    return field(metadata={"kind": kind, "count": 1, "means": means})
+def scalar(kind: str, means: str) -> tuple[str, int, str]:
+    return kind, 1, means
 
 
-def per_axis(kind: str, means: str) -> Any:
-    return field(metadata={"kind": kind, "count": 0, "means": means})
+def per_axis(kind: str, means: str) -> tuple[str, int, str]:
+    return kind, 0, means
 
 
-def raw(count: int, means: str) -> Any:
-    return field(metadata={"kind": "u8", "count": count, "means": means})
+def raw(count: int, means: str) -> tuple[str, int, str]:
+    return "u8", count, means
 
 
-def rest(means: str) -> Any:
-    return field(metadata={"kind": "point", "count": POINTS, "means": means})
+def rest(means: str) -> tuple[str, int, str]:
+    return "point", POINTS, means
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the layout. count: how many values, 0 for one per axis, POINTS for the rest; kind: of KIND_BYTES."""
+    """One field of the layout. kind: of KIND_BYTES. count: how many values, 0 for one per axis, POINTS for the rest."""
 
     name: str
     kind: str
@@ -48,57 +50,59 @@ class Field:
         return self.kind if self.count == 1 else f"{self.kind}[{count}]"
 
 
-class Message:
-    """Base of all messages. TYPE is the type byte of the frame header."""
+class Message(msgspec.Struct, frozen=True):
+    """Base of all messages. TYPE is the type byte of the frame header. Each field is annotated with how it is laid out."""
 
-    __slots__ = ()
     TYPE: ClassVar[int]
     NAME: ClassVar[str]
 
     @classmethod
-    @cache  # asked for with every frame
+    @cache
     def layout(cls) -> tuple[Field, ...]:
-        found = fields(cls)  # type: ignore[arg-type]
-        return tuple(Field(f.name, f.metadata["kind"], f.metadata["count"], f.metadata["means"]) for f in found)
+        hints = get_type_hints(cls, include_extras=True)
+        return tuple(Field(name, *hints[name].__metadata__[0]) for name in cls.__struct_fields__)
+
+    @classmethod
+    @cache  # asked for with every frame
+    def form(cls, axes: int) -> struct.Struct:
+        """The payload on a device with that many axes, before any points."""
+        counts = [(f.count or axes, f) for f in cls.layout() if f.count != POINTS]
+        return struct.Struct("<" + "".join(f"{n}s" if f.count > 1 else f"{n}{_KINDS[f.kind]}" for n, f in counts))
 
     @classmethod
     def size(cls, axes: int) -> int:
         """Bytes of the payload on a device with that many axes, before any points."""
-        return sum(KIND_BYTES[f.kind] * (f.count or axes) for f in cls.layout() if f.count != POINTS)
+        return cls.form(axes).size
 
     def pack(self) -> bytes:
         """The payload. Raises struct.error if a value does not fit its field."""
-        parts = []
-        for f in self.layout():
-            value = getattr(self, f.name)
-            if f.count == POINTS:
-                parts += [point.pack() for point in value]
-            elif f.count > 1:
-                parts.append(struct.pack(f"{f.count}s", value))
-            elif f.count == 1:
-                parts.append(struct.pack("<" + _KINDS[f.kind], value))
+        values: list[Any] = []
+        axes = 0
+        for value in msgspec.structs.astuple(self):
+            if isinstance(value, tuple):
+                axes = len(value)
+                values += value
             else:
-                parts.append(struct.pack(f"<{len(value)}{_KINDS[f.kind]}", *value))
-        return b"".join(parts)
+                values.append(value)
+        return self.form(axes).pack(*values)
 
     @classmethod
     def unpack(cls: type[M], payload: bytes) -> M:
         """Read a payload; the number of axes follows from its length. Raises ValueError if no number of axes fits."""
-        fixed = cls.size(0)
-        each = cls.size(1) - fixed
-        axes = (len(payload) - fixed) // each if each else 0
-        if len(payload) != fixed + axes * each or not 0 <= axes <= MAX_AXES:
-            raise ValueError(f"{len(payload)} bytes are no {cls.NAME}")
-        values: list[Any] = []
-        offset = 0
+        form, places = cls._reading(len(payload))
+        values = form.unpack(payload)
+        return cls(*[values[place] for place in places])
+
+    @classmethod
+    @cache
+    def _reading(cls, size: int) -> tuple[struct.Struct, tuple[int | slice, ...]]:
+        """The form of so many bytes, and where among its values those of each field are."""
+        axes = next((n for n in range(MAX_AXES + 1) if cls.size(n) == size), None)
+        if axes is None:
+            raise ValueError(f"{size} bytes are no {cls.NAME}")
+        places: list[int | slice] = []
+        at = 0
         for f in cls.layout():
-            count = f.count or axes
-            size = count * KIND_BYTES[f.kind]
-            piece = payload[offset : offset + size]
-            offset += size
-            if f.count > 1:
-                values.append(piece)
-            else:
-                numbers = struct.unpack(f"<{count}{_KINDS[f.kind]}", piece)
-                values.append(numbers if f.count == 0 else numbers[0])
-        return cls(*values)
+            places.append(at if f.count else slice(at, at + axes))
+            at += 1 if f.count else axes
+        return cls.form(axes), tuple(places)

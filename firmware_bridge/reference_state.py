@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from firmware_bridge import messages
 from firmware_bridge.board import Board
@@ -76,7 +76,7 @@ class CoreState:
         self.current = [0] * n
         self.supply_mv = 0
         self.temperature_dc = -32768
-        self.counters = {f.name: 0 for f in fields(messages.Stats)}
+        self.counters = dict.fromkeys(messages.Stats.__struct_fields__, 0)
         self.tx = bytearray()
 
         self.settings = Settings(board)

@@ -9,6 +9,8 @@ from firmware_bridge.messages import Fault, State, StateReport, StopCause
 IN_FLIGHT = 32
 """Commands whose execution is waited for; more than that are never on the way."""
 _NOT_MEASURED_DC = -32768
+_STATES = {State[state.name]: state for state in FirmwareState}
+_CAUSES = {cause: cause.name.lower() for cause in StopCause}
 
 
 class Reports:
@@ -18,16 +20,14 @@ class Reports:
         self._clock = clock
         self._in_flight: dict[int, tuple[int, int]] = {}  # seq: valid until, sent
         self._measured_ns = 0
+        self._cause = StopCause.NONE
         self.newest: StateReport | None = None
+        self.state = State.OFFLINE
+        """Before the first report."""
         self.seq = 0
         self.received_ns = 0
         self.applied: Applied | None = None
         self.acked = 0
-
-    @property
-    def state(self) -> State:
-        """OFFLINE before the first report."""
-        return State.OFFLINE if self.newest is None else State(self.newest.state)
 
     def sent(self, seq: int, valid_until_ns: int, now_ns: int) -> None:
         """A command is on its way."""
@@ -38,7 +38,9 @@ class Reports:
 
     def take(self, report: StateReport, seq: int, arrived_ns: int) -> None:
         """Raises ValueError for numbers that stand for nothing."""
-        State(report.state), StopCause(report.stop_cause)
+        if report.state not in _STATES:
+            raise ValueError(f"a STATE of {report.state}")
+        self.state, self._cause = State(report.state), StopCause(report.stop_cause)
         self.newest, self.seq, self.received_ns = report, seq, arrived_ns
         self._measured_ns = self._clock.to_host_ns(report.t_us, arrived_ns)
         flown = self._in_flight.get(report.last_seq)
@@ -59,7 +61,7 @@ class Reports:
         assert report is not None
         hot = () if report.temperature_dc == _NOT_MEASURED_DC else (report.temperature_dc / 10,)
         return Telemetry(
-            state=FirmwareState(State(report.state).name.lower()),
+            state=_STATES[self.state],
             position=tuple([value / 1000 for value in report.position]),
             velocity=tuple([value / 1000 for value in report.velocity]),
             current=tuple([value / 1000 for value in report.current]),
@@ -70,6 +72,6 @@ class Reports:
             measured_ns=self._measured_ns,
             health=Health(report.supply_mv / 1000 if report.supply_mv else None, hot),
             trouble=trouble,
-            stop_cause=StopCause(report.stop_cause).name.lower(),
+            stop_cause=_CAUSES[self._cause],
             applied=self.applied,
         )

@@ -1,4 +1,5 @@
-"""The process that owns the port and the controller: ``python -m firmware_bridge.process.child SOCKET HEARTBEAT``, two descriptors.
+"""The process that owns the port and the controller: ``python -m firmware_bridge.process.child SOCKET HEARTBEAT TARGETS``,
+three descriptors.
 
 It does what the parent says and nothing else. When the parent is gone, or closes the socket, it disarms, closes and ends. When
 the parent merely stalls, the deadline of its last heartbeat passes, and the controller stops the motors by itself. Ctrl-C in a
@@ -26,12 +27,12 @@ from firmware_bridge.process.datagrams import (
     LogLine,
     Report,
     Settings,
-    Targets,
     ToParent,
     encode,
     read_by_child,
 )
 from firmware_bridge.process.heartbeat import HeartbeatWord
+from firmware_bridge.process.targets import TargetPipe
 
 log = logging.getLogger("firmware_bridge.process.child")  # also as __main__
 
@@ -44,15 +45,18 @@ RETRY_S = 1.0
 class Child:
     """Serves one parent."""
 
-    def __init__(self, parent: socket.socket, heartbeat: HeartbeatWord) -> None:
-        """Waits for the settings. Raises BridgeError where they describe no controller."""
-        self._parent = parent
-        self._heard = select.poll()
-        self._heard.register(parent, select.POLLIN)
-        self._heartbeat = heartbeat
-        self._beaten: tuple[int, bool] | None = None
+    def __init__(self, parent: socket.socket, heartbeat: int, targets: int) -> None:
+        """Waits for the settings. heartbeat, targets: descriptors. Raises BridgeError where the settings describe no
+        controller."""
         given = read_by_child(parent.recv(LONGEST))
         assert isinstance(given, Settings)
+        self._parent = parent
+        self._heartbeat = HeartbeatWord(heartbeat)
+        self._beaten: tuple[int, bool] | None = None
+        self._targets = TargetPipe(len(given.axes), targets)
+        self._heard = select.poll()
+        self._heard.register(parent, select.POLLIN)
+        self._heard.register(targets, select.POLLIN)
         logging.basicConfig(level=given.log_level, handlers=[_ToParent(self.tell)])
         parent.setblocking(False)
         self._controller: MotorController = make_controller(
@@ -72,10 +76,12 @@ class Child:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is gone: the parent decides what that means
         try:
             while not self._ended:
-                came = self._heard.poll(self._turn_ms)
+                came = [descriptor for descriptor, _ in self._heard.poll(self._turn_ms)]
                 self._pass_on_heartbeat()
-                if came:
+                if self._parent.fileno() in came:
                     self._hear()
+                if self._targets.descriptor in came:
+                    self._send()
                 if self._disarm:
                     self._disarm = False
                     self._controller.disarm()
@@ -98,29 +104,24 @@ class Child:
             self._beaten = newest
             self._controller.heartbeat(*newest)
 
+    def _send(self) -> None:
+        try:
+            self._controller.send(*self._targets.newest())
+        except BridgeError as error:  # the parent has checked what it can
+            log.warning("%s", error)
+
     def _hear(self) -> None:
-        """All that is there. Of several targets only the newest is worth sending."""
-        targets: Targets | None = None
-        while not self._ended:
-            try:
-                said = self._parent.recv(LONGEST)
-            except OSError:
-                said = b""
-            if not said:
-                self._ended = True
-                return
-            what = read_by_child(said)
-            if isinstance(what, Targets):
-                targets = what
-            elif isinstance(what, Ask):
-                self._do(what)
-            if not self._heard.poll(0):
-                break
-        if targets is not None:
-            try:
-                self._controller.send(targets.targets, targets.valid_until_ns)
-            except BridgeError as error:  # the parent has checked what it can
-                log.warning("%s", error)
+        """One datagram."""
+        try:
+            said = self._parent.recv(LONGEST)
+        except OSError:
+            said = b""
+        if said:
+            asked = read_by_child(said)
+            assert isinstance(asked, Ask)
+            self._do(asked)
+        else:
+            self._ended = True
 
     def _do(self, ask: Ask) -> None:
         controller = self._controller
@@ -205,7 +206,7 @@ def _refuse(parent: socket.socket, why: str) -> None:
 def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         try:
-            child = Child(parent, HeartbeatWord(int(sys.argv[2])))
+            child = Child(parent, int(sys.argv[2]), int(sys.argv[3]))
         except BridgeError as error:
             _refuse(parent, str(error))
             return

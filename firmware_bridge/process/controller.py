@@ -24,13 +24,13 @@ from firmware_bridge.process.datagrams import (
     Ask,
     Report,
     Settings,
-    Targets,
     ToChild,
     Verb,
     encode,
     read_by_parent,
 )
 from firmware_bridge.process.heartbeat import HeartbeatWord
+from firmware_bridge.process.targets import TargetPipe
 from firmware_bridge.serial_controller import check_targets
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class ProcessController:
         self._lock = threading.Lock()  # guards everything down to the blank line
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._targets = TargetPipe(len(self._axes))
         self._telemetry = Telemetry(FirmwareState.OFFLINE, (), (), (), 0)
         self._described: tuple[Axis, ...] = ()
         self._waiting: dict[int, _Waiting] = {}
@@ -145,7 +146,8 @@ class ProcessController:
 
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         check_targets(self._axes, targets)
-        if not self._tell(Targets(tuple([float(target) for target in targets]), valid_until_ns)):
+        offline = self._telemetry.state is FirmwareState.OFFLINE
+        if offline or not self._targets.write(targets, valid_until_ns):
             self._dropped += 1
 
     def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
@@ -185,7 +187,7 @@ class ProcessController:
     def _tell_or_kill(self, what: ToChild) -> None:
         """For what must not be lost: a child that does not listen is killed, and then nobody feeds the lease."""
         process = self._process
-        if not self._tell(what) and process is not None:
+        if process is not None and (self._targets.full or not self._tell(what)):
             process.kill()
 
     def _next_number(self) -> int:
@@ -214,7 +216,8 @@ class ProcessController:
     def _start(self) -> None:
         settings = Settings(*self._settings, log.getEffectiveLevel())
         try:
-            self._process, self._socket = spawn.start(encode(settings), self._heartbeat.descriptor)
+            self._targets = TargetPipe(len(self._axes))  # nothing of what was said to an earlier child
+            self._process, self._socket = spawn.start(encode(settings), self._heartbeat.descriptor, self._targets.descriptor)
         except OSError as error:
             raise BridgeError(f"the bridge process cannot be started ({error}): free memory and file handles") from None
 

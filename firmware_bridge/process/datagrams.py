@@ -1,7 +1,7 @@
 """What the two processes say to each other: one MessagePack datagram each, over a SOCK_SEQPACKET pair.
 
-Targets go one way and are never answered; the newest counts. An ``Ask`` is answered by one ``Answer`` with its
-number. Reports and log lines come by themselves. The end of either process closes the socket for the other.
+An ``Ask`` is answered by one ``Answer`` with its number. Reports and log lines come by themselves. The end of either process
+closes the socket for the other. What the parent says at every turn goes other ways: see :mod:`.heartbeat` and :mod:`.targets`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,6 @@ class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
     lease_s: float
     state_hz: float
     log_level: int
-
-
-class Targets(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """See MotorController.send."""
-
-    targets: tuple[float, ...]
-    valid_until_ns: int
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -65,7 +58,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=6):
     text: str
 
 
-ToChild = Settings | Targets | Ask
+ToChild = Settings | Ask
 ToParent = Answer | Report | LogLine
 
 encode = msgspec.msgpack.Encoder().encode

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 
 
-def start(settings: bytes, heartbeat: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A fresh child that has been given its settings, and the parent's end of the socket. heartbeat: descriptor of the word.
-    Raises OSError."""
+def start(settings: bytes, *shared: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A fresh child that has been given its settings, and the parent's end of the socket. shared: descriptors that are handed
+    on, in the order in which the child wants them. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = str(Path(__file__).parents[2])
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     ours.send(settings)
     ours.setblocking(False)
-    handed_on = (theirs.fileno(), heartbeat)
+    handed_on = (theirs.fileno(), *shared)
     command = (sys.executable, "-m", "firmware_bridge.process.child", *map(str, handed_on))
     try:
         with theirs:

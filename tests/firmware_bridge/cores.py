@@ -7,8 +7,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
+import msgspec
 import pytest
 
 from firmware_bridge import framing, generate, messages
@@ -58,17 +59,15 @@ MIXED = Board(
 """Two joints and a belt, with everything compiled in; for tests only."""
 
 
-class Raw(Message):
+class Raw(Message, frozen=True):
     """A message of any type with any payload, as no honest host would send it."""
 
-    NAME = "raw"
-
-    def __init__(self, type_byte: int, payload: bytes) -> None:
-        self.TYPE = type_byte  # type: ignore[misc]
-        self._payload = payload
+    NAME: ClassVar[str] = "raw"
+    TYPE: int  # type: ignore[misc]
+    payload: bytes
 
     def pack(self) -> bytes:
-        return self._payload
+        return self.payload
 
 
 class AnyCore(Protocol):
@@ -187,7 +186,7 @@ class CCore:
     def counters(self) -> dict[str, int]:
         payload = ctypes.create_string_buffer(Stats.size(0))
         self._c.shim_stats(self._core, payload)
-        return dict(vars(Stats.unpack(payload.raw)))
+        return msgspec.structs.asdict(Stats.unpack(payload.raw))
 
     def take(self) -> bytes:
         out = ctypes.create_string_buffer(1024)
