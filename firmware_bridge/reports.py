@@ -72,4 +72,5 @@ class Reports:
             trouble=trouble,
             stop_cause=StopCause(report.stop_cause).name.lower(),
             applied=self.applied,
+            planned_s=report.queue_ms / 1000,
         )

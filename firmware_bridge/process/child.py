@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from firmware_bridge.controller import BridgeError, MotorController, Telemetry
+from firmware_bridge.controller import BridgeError, MotorController, Telemetry, TrajectoryController
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
     LogLine,
+    Plan,
     Report,
     Settings,
     Targets,
@@ -56,7 +57,7 @@ class Child:
         logging.basicConfig(level=given.log_level, handlers=[_ToParent(self.tell)])
         parent.setblocking(False)
         self._controller: MotorController = make_controller(
-            given.spec, given.axes, baud=given.baud, lease_s=given.lease_s
+            given.spec, given.axes, baud=given.baud, lease_s=given.lease_s, settings=given.settings
         )
         self._told: Telemetry | None = None
         self._told_ns = 0
@@ -98,8 +99,8 @@ class Child:
             self._controller.heartbeat(*newest)
 
     def _hear(self) -> None:
-        """All that is there. Of several targets only the newest is worth sending."""
-        targets: Targets | None = None
+        """All that is there. Of several commands only the newest is worth sending."""
+        command: Targets | Plan | None = None
         while not self._ended:
             try:
                 said = self._parent.recv(LONGEST)
@@ -109,17 +110,19 @@ class Child:
                 self._ended = True
                 return
             what = read_by_child(said)
-            if isinstance(what, Targets):
-                targets = what
+            if isinstance(what, (Targets, Plan)):
+                command = what
             elif isinstance(what, Ask):
                 self._do(what)
             if not self._heard.poll(0):
                 break
-        if targets is not None:
-            try:
-                self._controller.send(targets.targets, targets.valid_until_ns)
-            except BridgeError as error:  # the parent has checked what it can
-                log.warning("%s", error)
+        try:
+            if isinstance(command, Targets):
+                self._controller.send(command.targets, command.valid_until_ns)
+            elif command is not None and isinstance(self._controller, TrajectoryController):
+                self._controller.follow(command.knots, command.replace_from_ns)
+        except BridgeError as error:  # the parent has checked what it can
+            log.warning("%s", error)
 
     def _do(self, ask: Ask) -> None:
         controller = self._controller
@@ -146,7 +149,7 @@ class Child:
     def _call(self, ask: Ask, call: Callable[[], None]) -> None:
         try:
             call()
-            answer = Answer(ask.number, axes=self._controller.describe() if "connect" in ask.verb else ())
+            answer = self._connected(ask.number) if "connect" in ask.verb else Answer(ask.number)
         except BridgeError as error:
             answer = Answer(ask.number, refused=str(error))
         except Exception:
@@ -154,6 +157,12 @@ class Child:
             answer = Answer(ask.number, refused=f"{ask.verb} failed on a bug in the bridge: see the log")
         self.tell(Report(self._controller.telemetry()))  # first, so that who asked finds what it led to
         self.tell(answer)
+
+    def _connected(self, number: int) -> Answer:
+        """Raises BridgeError."""
+        controller = self._controller
+        most = controller.most_knots() if isinstance(controller, TrajectoryController) else 0
+        return Answer(number, axes=controller.describe(), most_knots=most)
 
     def _keep_connecting(self, timeout_s: float) -> None:
         """After an earlier child has died. What is plugged in may have changed meanwhile."""

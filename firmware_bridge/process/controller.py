@@ -13,15 +13,17 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.board_settings import NONE, Value
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
 from firmware_bridge.process import spawn
 from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
+    Plan,
     Report,
     Settings,
     Targets,
@@ -32,6 +34,7 @@ from firmware_bridge.process.datagrams import (
 )
 from firmware_bridge.process.heartbeat import HeartbeatWord
 from firmware_bridge.serial_controller import check_targets
+from firmware_bridge.trajectory import check_knots
 
 log = logging.getLogger(__name__)
 
@@ -56,19 +59,26 @@ class _Waiting:
 
 
 class ProcessController:
-    """A :class:`~firmware_bridge.controller.MotorController` in a process of its own. All calls are thread-safe.
+    """A :class:`~firmware_bridge.controller.TrajectoryController` in a process of its own. All calls are thread-safe.
 
-    spec: what to drive, see :func:`firmware_bridge.drivers.make_controller`. axes, baud, lease_s: for it.
+    spec: what to drive, see :func:`firmware_bridge.drivers.make_controller`. axes, baud, lease_s, settings: for it. Whether what it
+    drives can follow a plan is told by :meth:`most_knots`.
     """
 
     def __init__(
-        self, spec: str, axes: Sequence[str] = ("left", "right"), *, baud: int = 115_200, lease_s: float = 0.1
+        self,
+        spec: str,
+        axes: Sequence[str] = ("left", "right"),
+        *,
+        baud: int = 115_200,
+        lease_s: float = 0.1,
+        settings: Mapping[str, Value] = NONE,
     ) -> None:
         if not 0.05 <= lease_s <= 0.5:
             raise ValueError(f"a lease lasts 0.05 to 0.5 s, not {lease_s}")
         self._spec = spec
         self._axes = tuple(axes)
-        self._settings = (spec, self._axes, baud, lease_s)
+        self._settings = (spec, self._axes, baud, lease_s, dict(settings))
         self._heartbeat = HeartbeatWord()
 
         self._lock = threading.Lock()  # guards everything down to the blank line
@@ -76,6 +86,7 @@ class ProcessController:
         self._socket: socket.socket | None = None
         self._telemetry = Telemetry(FirmwareState.OFFLINE, (), (), (), 0)
         self._described: tuple[Axis, ...] = ()
+        self._most_knots = 0
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
         self._dropped = 0
@@ -136,6 +147,15 @@ class ProcessController:
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         check_targets(self._axes, targets)
         if not self._tell(Targets(tuple([float(target) for target in targets]), valid_until_ns)):
+            self._dropped += 1
+
+    def most_knots(self) -> int:
+        self.describe()
+        return self._most_knots
+
+    def follow(self, knots: Sequence[Knot], replace_from_ns: int | None = None) -> None:
+        check_knots(self._axes, knots, self.most_knots(), time.monotonic_ns())
+        if not self._tell(Plan(tuple(knots), replace_from_ns)):
             self._dropped += 1
 
     def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
@@ -272,7 +292,8 @@ class ProcessController:
                 seen = replace(seen, trouble=self._telemetry.trouble)
             self._telemetry = seen
         elif isinstance(what, Answer):
-            self._described = what.axes or self._described
+            if what.axes:
+                self._described, self._most_knots = what.axes, what.most_knots
             with self._lock:
                 waiting = self._waiting.pop(what.number, None)
             if waiting is not None:

@@ -1,6 +1,6 @@
 """What the two processes say to each other: one MessagePack datagram each, over a SOCK_SEQPACKET pair.
 
-Targets go one way and are never answered; the newest counts. An ``Ask`` is answered by one ``Answer`` with its
+Targets and plans go one way and are never answered; the newest counts. An ``Ask`` is answered by one ``Answer`` with its
 number. Reports and log lines come by themselves. The end of either process closes the socket for the other.
 """
 
@@ -10,20 +10,22 @@ from typing import Literal
 
 import msgspec
 
-from firmware_bridge.controller import Axis, Telemetry
+from firmware_bridge.board_settings import Value
+from firmware_bridge.controller import Axis, Knot, Telemetry
 
 LONGEST = 65_536
 Verb = Literal["connect", "keep_connecting", "arm", "disarm", "estop", "clear_estop", "close"]
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first datagram: which controller, see :func:`firmware_bridge.drivers.make_controller`. log_level: of Python's
-    logging; less important lines stay in the child."""
+    """The first datagram: which controller, see :func:`firmware_bridge.drivers.make_controller`. settings: of the board, by name.
+    log_level: of Python's logging; less important lines stay in the child."""
 
     spec: str
     axes: tuple[str, ...]
     baud: int
     lease_s: float
+    settings: dict[str, Value]
     log_level: int
 
 
@@ -32,6 +34,13 @@ class Targets(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     targets: tuple[float, ...]
     valid_until_ns: int
+
+
+class Plan(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """See TrajectoryController.follow."""
+
+    knots: tuple[Knot, ...]
+    replace_from_ns: int | None
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -43,11 +52,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """refused: the message of the BridgeError, empty if all went well. axes: what ``describe`` says, after connect."""
+    """refused: the message of the BridgeError, empty if all went well. axes, most_knots: what the controller says, after
+    connect."""
 
     number: int
     refused: str = ""
     axes: tuple[Axis, ...] = ()
+    most_knots: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -64,7 +75,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=6):
     text: str
 
 
-ToChild = Settings | Targets | Ask
+ToChild = Settings | Targets | Plan | Ask
 ToParent = Answer | Report | LogLine
 
 encode = msgspec.msgpack.Encoder().encode
