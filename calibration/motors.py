@@ -147,6 +147,7 @@ def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[
         baud=config.bridge.baud,
         lease_s=config.bridge.lease_ms / 1000,
         state_hz=max(1.0, min(MOST_REPORTS_HZ, carried_hz)),
+        settings=config.bridge.settings,
     )
     try:
         motors.connect()

@@ -50,8 +50,14 @@ _MEANS = {
     Parameter.MAX_POSITION: "highest position",
     Parameter.STOP_POLICY: "what becomes of the axis after a stop",
     Parameter.RELEASE_AFTER_MS: "for the stop policy release",
-    Parameter.ENCODER_LIMIT: "largest difference of measurement and output; 0 = never a fault",
+    Parameter.OVER_CURRENT_MA: "more, in either direction, is a fault; 0 = never",
+    Parameter.ENCODER_LIMIT: "more between measurement and output is a fault; 0 = never",
+    Parameter.OVER_CURRENT_MS: "how long it must last to be a fault",
+    Parameter.ENCODER_MS: "how long it must last to be a fault",
+    Parameter.UNDER_VOLTAGE_MV: "less is a fault; 0 = never",
+    Parameter.UNDER_VOLTAGE_MS: "how long it must last to be a fault",
     Parameter.LEASE_CAP_MS: "longest lease",
+    Parameter.UNDERRUN_MS: "how long a trajectory goes on that ended in motion",
 }
 _MILLI = frozenset({*LIMITS.values(), Parameter.ENCODER_LIMIT})
 """In thousandths of the unit on the wire."""
@@ -75,7 +81,7 @@ class Setting:
         """What it takes, for people."""
         if isinstance(self.value, str):
             return " or ".join(_POLICIES)
-        return f"{self.low:g} to {self.high:g} {self.unit}"
+        return f"{self.low:.10g} to {self.high:.10g} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,7 @@ class _Place:
 
     def setting(self, told: Param) -> Setting:
         value, low, high = (self.people(raw) for raw in (told.value, told.low, told.high))
-        means = _MEANS.get(self.parameter, self.parameter.means)
-        return Setting(self.name, value, self.unit, low, high, means)
+        return Setting(self.name, value, self.unit, low, high, _MEANS[self.parameter])
 
 
 def read_axes(exchange: Exchange, session: int, count: int) -> tuple[Axis, ...]:
