@@ -129,6 +129,15 @@ class _Place:
         return Setting(self.name, value, self.unit, low, high, _MEANS[self.parameter])
 
 
+def checked(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """A copy. Raises BridgeError for what can be the value of no setting at all."""
+    for name, value in settings.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST
+        if not number and not isinstance(value, str):
+            raise BridgeError(f"{name} cannot be {value!r}: give a number or, for a stop policy, a word")
+    return dict(settings)
+
+
 def read_axes(exchange: Exchange, session: int, count: int) -> tuple[Axis, ...]:
     """What every axis is, with the limits in force. Raises BridgeError and LinkLost."""
     return tuple(_read_axis(exchange, session, i) for i in range(count))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from firmware_bridge.board_settings import NONE, Value
+from firmware_bridge.board_settings import NONE, Value, checked
 from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
 from firmware_bridge.link import LinkLost
 from firmware_bridge.link_keeper import LinkKeeper, Wanted
@@ -54,7 +54,7 @@ class SerialController:
             raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._port = port
         self._axes = tuple(axes)
-        wanted = Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz), dict(settings))
+        wanted = Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz), checked(settings))
         self._keeper = LinkKeeper(wanted)
         self._permission = self._keeper.permission
         self._limited = 0

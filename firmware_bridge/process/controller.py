@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from firmware_bridge.board_settings import NONE, Value
+from firmware_bridge.board_settings import NONE, Value, checked
 from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
 from firmware_bridge.process import spawn
 from firmware_bridge.process.datagrams import (
@@ -78,7 +78,7 @@ class ProcessController:
             raise ValueError(f"a lease lasts 0.05 to 0.5 s, not {lease_s}")
         self._spec = spec
         self._axes = tuple(axes)
-        self._settings = (spec, self._axes, baud, lease_s, dict(settings))
+        self._settings = (spec, self._axes, baud, lease_s, checked(settings))
         self._heartbeat = HeartbeatWord()
 
         self._lock = threading.Lock()  # guards everything down to the blank line
