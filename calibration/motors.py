@@ -157,6 +157,7 @@ def connected(config: RobotConfig, port: str, names: Sequence[str]) -> Iterator[
         baud=baud,
         lease_s=config.bridge.lease_ms / 1000,
         state_hz=max(1.0, min(MOST_REPORTS_HZ, 0.5 * baud / 10 / REPORT_BYTES)),
+        settings=config.bridge.settings,
     )
     try:
         motors.connect()

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import UserError
+from firmware_bridge.board_settings import Value
 from firmware_bridge.controller import BridgeError
 from firmware_bridge.drivers import spec as specs
 from firmware_bridge.drivers.registry import foreign, keys_of
@@ -40,17 +41,61 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     intrinsics: str = ""
 
 
+Whole = Annotated[int, Meta(ge=0, le=2_147_483_647)]
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a board with latentloop's firmware keeps one axis to, tighter than what is compiled into it; what is not given stays as
+    the board has it. speed: rad/s. acceleration: rad/s^2; a stop uses the compiled one. low, high: rad, for joints. stop_policy,
+    release_after_ms: what becomes of the axis after a stop. over_current_ma, encoder_limit (rad/s for a wheel, rad for a joint):
+    beyond that for some time is a fault; 0 is never."""
+
+    speed: Annotated[float, Meta(ge=0, le=2000)] | None = None
+    acceleration: Annotated[float, Meta(gt=0, le=4000)] | None = None
+    low: Annotated[float, Meta(ge=-60_000, le=60_000)] | None = None
+    high: Annotated[float, Meta(ge=-60_000, le=60_000)] | None = None
+    stop_policy: Literal["coast", "brake", "hold", "release"] | None = None
+    release_after_ms: Whole | None = None
+    over_current_ma: Whole | None = None
+    encoder_limit: Annotated[float, Meta(ge=0, le=1000)] | None = None
+
+
+class ParametersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What such a board keeps to as a whole; what is not given stays as the board has it. over_current_ms, encoder_ms,
+    under_voltage_ms: how long each must last to be a fault. under_voltage_mv: the supply; 0 is never. lease_cap_ms: longest lease.
+    underrun_ms: how long a trajectory goes on that ended in motion."""
+
+    over_current_ms: Whole | None = None
+    encoder_ms: Whole | None = None
+    under_voltage_mv: Whole | None = None
+    under_voltage_ms: Whole | None = None
+    lease_cap_ms: Whole | None = None
+    underrun_ms: Whole | None = None
+
+
 class BridgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """port: device name, ``usb:VID:PID[:SERIAL]`` or pyserial URL of a board with latentloop's firmware, or another controller as
     ``kind:port?key=value`` (docs/drivers.md). baud: ignored by USB devices. lease_ms: the firmware stops this long after the
     last sign of life. With other controllers than latentloop's firmware both are refused: what they have of it are keys of their
-    own. own_process: false drives
-    the port from a thread of the runtime, for debugging; a stalled runtime may then starve the lease."""
+    own. own_process: false drives the port from a thread of the runtime, for debugging; a stalled runtime may then starve the
+    lease. limits, by axis, and parameters: put in force on latentloop's firmware in every session, before it can be armed."""
 
     port: Annotated[str, Meta(min_length=1)]
     baud: Annotated[int, Meta(ge=9600, le=4_000_000)] = 1_000_000
     lease_ms: Annotated[int, Meta(ge=50, le=500)] = 100
     own_process: bool = True
+    limits: dict[str, LimitsConfig] = msgspec.field(default_factory=dict)
+    parameters: ParametersConfig = msgspec.field(default_factory=ParametersConfig)
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """Limits and parameters by the names of :mod:`firmware_bridge.board_settings`."""
+        axes = {f"{axis}.{key}": value for axis, each in self.limits.items() for key, value in _given(each)}
+        return {**axes, **dict(_given(self.parameters))}
+
+
+def _given(table: msgspec.Struct) -> list[tuple[str, Value]]:
+    return [(key, value) for key, value in msgspec.structs.asdict(table).items() if value is not None]
 
 
 class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -239,6 +284,7 @@ _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"unknown field `(?P<unknown>.*)`|missing required field `(?P<missing>.*)`")
 _WORDS = (
     ("`", ""),
+    (" | null", ""),
     ("Expected ", "must be "),
     ("Invalid enum value", "cannot be"),
     ("str of length >= 1", "some text"),
@@ -257,9 +303,10 @@ def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name:
     assert found is not None
     path = (found["path"] or "").lstrip(".")
     names, place, _ = path.partition("[...]")
-    if place and isinstance(data, dict) and isinstance(data.get(names), dict):  # under which of the names?
-        member = get_args(get_type_hints(kind)[names])[-1]
-        for key, entry in data[names].items():
+    named = _at(data, names)
+    if place and isinstance(named, dict):  # under which of the names?
+        member = get_args(_hint_at(kind, names))[-1]
+        for key, entry in named.items():
             try:
                 msgspec.convert(entry, member)
             except msgspec.ValidationError as inner:
@@ -278,11 +325,22 @@ def _explained(error: msgspec.ValidationError, data: Any, kind: type[Any], name:
         what = what.replace(old, new)
     if "[" in path:  # the error does not say at which place of a list
         return f"{name}: {above}{path} {what}"
-    value: Any = data
-    for part in path.split(".") if path else ():
-        value = value.get(part) if isinstance(value, dict) else None
+    value = _at(data, path)
     where = f"{above}{path}".rstrip(".") or "the file"
     return f"{name}: {where} {what}{_range_of(kind, path)}, and it is {value!r}"
+
+
+def _at(data: Any, path: str) -> Any:
+    for part in path.split(".") if path else ():
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def _hint_at(kind: type[Any], path: str) -> Any:
+    *tables, key = path.split(".")
+    for part in tables:
+        kind = get_type_hints(kind)[part]
+    return get_type_hints(kind, include_extras=True)[key]
 
 
 def _fields_at(kind: type[Any], path: str) -> set[str]:
@@ -293,14 +351,14 @@ def _fields_at(kind: type[Any], path: str) -> set[str]:
 
 def _range_of(kind: type[Any], path: str) -> str:
     """The whole allowed range, because the error itself only names the end that was crossed."""
-    *tables, key = path.split(".")
     try:
-        for part in tables:
-            kind = get_type_hints(kind)[part]
-        hint = get_type_hints(kind, include_extras=True)[key]
+        hint = _hint_at(kind, path)
     except KeyError:
         return ""
     arguments = get_args(hint)
+    if type(None) in arguments:  # may be left out
+        hint, *_ = arguments
+        arguments = get_args(hint)
     if get_origin(hint) is Literal:
         return f" (allowed: {', '.join(map(str, arguments))})"
     for meta in arguments[1:]:

@@ -10,12 +10,13 @@ can turn at all are rounded to standing still or to the slowest one, whichever i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from edge.config import AxisConfig, ConfigError
+from edge.config import AxisConfig, ConfigError, WayConfig
 from edge.safety import ActionAxis
-from firmware_bridge.controller import MotorController, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, MotorController, Telemetry
 
 
 def drive_of(axis: AxisConfig) -> Callable[[float], float]:
@@ -87,12 +88,27 @@ class CalibratedMotors:
         return seen
 
 
-def action_axis(name: str, low: float, high: float, found: AxisConfig | None) -> ActionAxis:
-    """One axis of the action space, with what its motor can do where that was measured. low, high: rad/s at -1 and +1."""
+def action_axis(name: str, low: float, high: float, found: AxisConfig | None, board: Axis | None = None) -> ActionAxis:
+    """One axis of the action space, with what its motor can do where that was measured, and no more than the board lets it do.
+    low, high: at -1 and +1, in the unit of the controller. board: the axis as the board says it, where it keeps the motor to less
+    than the motor can."""
+    if board is None:
+        bottom, top, slew = -math.inf, math.inf, math.inf
+    else:
+        bottom, top = board.low, board.high
+        slew = board.max_acceleration if board.mode is AxisMode.VELOCITY else board.max_speed
     if found is None:
-        return ActionAxis(name, low, high)
-    slew = found.max_slew if found.max_slew is not None else float("inf")
-    return ActionAxis(name, low, high, -found.backward.max_speed, found.forward.max_speed, slew)
+        return ActionAxis(name, low, high, bottom, top, slew)
+    up, down = (-bottom, top) if found.reversed else (top, -bottom)
+    forward, backward = _fastest(found.forward, up), _fastest(found.backward, down)
+    followed = math.inf if found.max_slew is None else found.max_slew
+    slew = min(followed, slew * min(found.forward.gain, found.backward.gain))
+    return ActionAxis(name, low, high, -backward, forward, slew)
+
+
+def _fastest(way: WayConfig, command: float) -> float:
+    """With commands up to this one: the inverse of what :func:`drive_of` does."""
+    return min(way.max_speed, way.gain * max(0.0, command - way.friction))
 
 
 def check_names(axes: Mapping[str, AxisConfig], names: Sequence[str]) -> None:

@@ -110,10 +110,12 @@ class Robot:
             tuple(axis.name for axis in axes),
             baud=config.bridge.baud,
             lease_s=config.bridge.lease_ms / 1000,
+            settings=config.bridge.settings,
         )
         defer(self.controller.close)
         self.controller.connect()
-        _check_units(config.bridge.port, axes, self.controller.describe())
+        described = self.controller.describe()
+        _check_units(config.bridge.port, axes, described)
 
         camera = open_camera(_where(base, config.camera.source), clock=clock)
         self.camera = Retina(camera, encoder.size, clock, intrinsics)
@@ -159,7 +161,10 @@ class Robot:
         defer(self.errands.close)
         self.supervisor = Supervisor(
             CalibratedMotors(self.controller, config.axes) if config.axes else self.controller,
-            tuple(action_axis(axis.name, axis.low, axis.high, config.axes.get(axis.name)) for axis in axes),
+            tuple(
+                action_axis(axis.name, axis.low, axis.high, config.axes.get(axis.name), board if config.bridge.limits else None)
+                for axis, board in zip(axes, described, strict=True)
+            ),
             config.safety,
             clock,
             period_ns,

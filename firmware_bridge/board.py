@@ -27,6 +27,21 @@ class AxisLimits:
     min_position: int = 0
     max_position: int = 0
 
+    def of(self, parameter: Parameter) -> int:
+        """One of them by its number."""
+        return {
+            Parameter.MAX_SPEED: self.max_speed,
+            Parameter.MAX_ACCELERATION: self.max_acceleration,
+            Parameter.MIN_POSITION: self.min_position,
+            Parameter.MAX_POSITION: self.max_position,
+        }[parameter]
+
+    def range(self, parameter: Parameter) -> tuple[int, int]:
+        """What LIMITS_SET takes, these being compiled in."""
+        if parameter in (Parameter.MIN_POSITION, Parameter.MAX_POSITION):
+            return self.min_position, self.max_position
+        return int(parameter is Parameter.MAX_ACCELERATION), self.of(parameter)
+
 
 @dataclass(frozen=True, slots=True)
 class BoardAxis:
@@ -117,6 +132,8 @@ class Board:
 
     def compiled(self, parameter: Parameter, axis: int) -> int:
         """The value of a parameter at the start of the firmware."""
+        if parameter.is_limit:
+            return self.limits[axis].of(parameter)
         return {
             Parameter.STOP_POLICY: self.parts[axis].stop_policy,
             Parameter.RELEASE_AFTER_MS: self.parts[axis].release_after_ms,
@@ -133,6 +150,8 @@ class Board:
     def range(self, parameter: Parameter, axis: int) -> tuple[int, int]:
         """The values a host may set: only such as make the device more careful, and any stop policy."""
         built_in = int(self.compiled(parameter, axis))
+        if parameter.is_limit:
+            return self.limits[axis].range(parameter)
         if parameter is Parameter.STOP_POLICY:
             return 0, int(StopPolicy.RELEASE)
         if parameter is Parameter.RELEASE_AFTER_MS:

@@ -114,12 +114,17 @@ class StopPolicy(Explained):
 
 
 class Parameter(Explained):
-    """What PARAM_SET can set. Those below 16 belong to an axis, the others to the device."""
+    """What PARAM_GET tells. Those below 16 belong to an axis, the others to the device. PARAM_SET sets them, but for 8 to 11: the
+    limits, which LIMITS_SET sets together."""
 
     STOP_POLICY = 0, "see the stop policies"
     RELEASE_AFTER_MS = 1, "for RELEASE"
     OVER_CURRENT_MA = 2, "mA in either direction; 0 = never a fault"
     ENCODER_LIMIT = 3, "difference of measurement and output, mrad/s or mrad; 0 = never a fault"
+    MAX_SPEED = 8, "as in AXIS; to be read only, LIMITS_SET sets it"
+    MAX_ACCELERATION = 9, "the same"
+    MIN_POSITION = 10, "the same"
+    MAX_POSITION = 11, "the same"
     OVER_CURRENT_MS = 16, "for so long without a break"
     ENCODER_MS = 17, "for so long without a break"
     UNDER_VOLTAGE_MV = 18, "mV; 0 = never a fault"
@@ -131,6 +136,11 @@ class Parameter(Explained):
     def per_axis(self) -> bool:
         return self < 16
 
+    @property
+    def is_limit(self) -> bool:
+        return 8 <= self < 16
 
-AXIS_PARAMETERS = tuple(p for p in Parameter if p.per_axis)
+
+AXIS_PARAMETERS = tuple(p for p in Parameter if p.per_axis and not p.is_limit)
+"""Those that PARAM_SET sets."""
 DEVICE_PARAMETERS = tuple(p for p in Parameter if not p.per_axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class FirmwareState(str, Enum):
@@ -69,8 +69,8 @@ class Health:
 class Applied:
     """The newest command of which the device says that it acts on it. Times are host monotonic ns.
 
-    valid_until_ns: as given to ``send``, which tells the commands apart. sent_ns: when it was handed to the wire. applied_ns:
-    when the device began to act on it, right within bound_ns.
+    valid_until_ns: as given to ``send``, which tells the commands apart; of a plan, the time of its last knot. sent_ns: when it was
+    handed to the wire. applied_ns: when the device began to act on it, right within bound_ns.
     """
 
     valid_until_ns: int
@@ -88,7 +88,7 @@ class Telemetry:
     device reports them. faults: names, empty if none. measured_ns: host monotonic time at which the device took these
     numbers, as exact as the two clocks are related; 0 if never. trouble: why it is OFFLINE, or why the last request was
     refused, one sentence; empty when all is well. stop_cause: why the motors were last stopped, in the controller's own word.
-    applied: None before the first, and where a controller cannot tell.
+    applied: None before the first, and where a controller cannot tell. planned_s: how long the motion of ``follow`` still goes on.
     """
 
     state: FirmwareState
@@ -104,6 +104,20 @@ class Telemetry:
     trouble: str = ""
     stop_cause: str = "none"
     applied: Applied | None = None
+    planned_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Knot:
+    """Where the axes are to be at one moment of a planned motion.
+
+    at_ns: host monotonic time, ns. position: rad, one per axis in the order of the axes; of no meaning for a velocity axis.
+    velocity: rad/s, the same. Plain Python numbers.
+    """
+
+    at_ns: int
+    position: tuple[float, ...]
+    velocity: tuple[float, ...]
 
 
 class BridgeError(Exception):
@@ -155,3 +169,25 @@ class MotorController(Protocol):
 
     def close(self) -> None:
         """Disarm, say goodbye, close the wire. Safe to call twice."""
+
+
+@runtime_checkable
+class TrajectoryController(MotorController, Protocol):
+    """A motor controller that can be handed a motion to come. Not every controller is one; ask with ``isinstance``."""
+
+    def most_knots(self) -> int:
+        """How many knots a plan may have; 0 where what is behind it cannot follow. Raises BridgeError before ``connect``."""
+
+    def follow(self, knots: Sequence[Knot], replace_from_ns: int | None = None) -> None:
+        """Have the device move along these knots by itself, in place of what it has queued from replace_from_ns on (host monotonic
+        ns; None: as soon as it can, which is 20 ms from now). Does not block; a newer plan, and ``send``, take its place.
+
+        Between knots a position follows the cubic Hermite curve through positions and velocities, a velocity the straight line; all
+        limits hold. To append, replace from a time after the last knot. A last knot with no velocity is a rest. After any other the
+        motion goes on for UNDERRUN_MS, and then is a stop: so a late plan is bridged, and a planner that is gone moves nothing.
+        Leases are needed all the same: ``heartbeat``, engaged. Knots that are past already are left out; while the device is not
+        ACTIVE, or when all of them are past, the plan is held back and counted as dropped, as a command is.
+
+        Raises BridgeError for what is no plan: no knot, or more than ``most_knots``, not one finite number per axis, times that do
+        not rise by 1 ms at least, a knot more than 1.9 s ahead; and where the device cannot follow.
+        """

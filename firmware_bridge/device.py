@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from firmware_bridge import controller
-from firmware_bridge.controller import AxisMode, BridgeError, LinkCounts, Telemetry
+from firmware_bridge.board_settings import NONE, Value
+from firmware_bridge.controller import AxisMode, BridgeError, Knot, LinkCounts, Telemetry
 from firmware_bridge.framing import ACK_REQ, Frame
 from firmware_bridge.handshake import Session, shake_hands
 from firmware_bridge.link import Link
@@ -28,10 +29,12 @@ from firmware_bridge.messages import (
     Subscribe,
     TimeReq,
     TimeRsp,
+    TrajPush,
     text,
 )
 from firmware_bridge.reports import Reports
 from firmware_bridge.requests import Request, Requests
+from firmware_bridge.trajectory import PlanFeed, points_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ _REFUSALS = {
     Code.WRONG_LIMITS: "its limits are not those it told: connect again",
     Code.WRONG_BOOT: "it has restarted: connect again",
     Code.NO_SESSION: "it has restarted: connect again",
+    Code.LATE: "it came too late",
+    Code.TOO_EARLY: "it lies too far ahead",
+    Code.FULL: "it has no room for so many points: hand over less, or replace from an earlier time",
     Code.WRONG_CHALLENGE: "it has been stopped again meanwhile: look and try again",
 }
 
@@ -65,14 +71,24 @@ class Device:
         self._masks = [(mode, sum(1 << i for i, m in enumerate(modes) if m == mode)) for mode in sorted(set(modes))]
         """One command per mode, each naming its axes."""
         self._noted: int | None = None
+        self._feed = PlanFeed(len(modes))
 
     @classmethod
-    def begin(cls, link: Link, where: str, axes: tuple[str, ...] | None, period_ms: int, deadline_ns: int) -> Device:
-        """Shake hands and subscribe; returns when the first STATE is in. axes: None takes whatever it has.
+    def begin(
+        cls,
+        link: Link,
+        where: str,
+        axes: tuple[str, ...] | None,
+        period_ms: int,
+        deadline_ns: int,
+        settings: Mapping[str, Value] = NONE,
+    ) -> Device:
+        """Shake hands and subscribe; returns when the first STATE is in. axes: None takes whatever it has. settings: to be in
+        force, see :func:`~firmware_bridge.board_settings.apply`.
 
         Raises BridgeError and LinkLost.
         """
-        device = cls(link, shake_hands(link, where, axes, deadline_ns), where)
+        device = cls(link, shake_hands(link, where, axes, deadline_ns, settings), where)
         device.request(Subscribe(StateReport.TYPE, period_ms))
         device.request(Subscribe(Stats.TYPE, 1000))
         while device.reports.newest is None:
@@ -123,11 +139,27 @@ class Device:
         """Targets in the unit of each axis; True if one of them was beyond its range and was clamped."""
         wanted = tuple([round(target * 1000) for target in targets])
         values = tuple([low if v < low else high if v > high else v for v, (low, high) in zip(wanted, self._ranges, strict=True)])
+        self.drop_plan()
         until_us = self.session.clock.to_device_us(valid_until_ns)
         for mode, mask in self._masks:
             seq = self.link.send(SetNow(mode, mask, values, until_us), self.session.id)
             self.reports.sent(seq, valid_until_ns, now_ns)
         return values != wanted
+
+    def follow(self, knots: Sequence[Knot], replace_from_ns: int, now_ns: int) -> bool:
+        """A plan in place of what is queued from that time on; True if a knot was beyond the limits and was clamped. The first
+        frame goes out now, the others as they are answered."""
+        self.drop_plan()
+        to_device_us = self.session.clock.to_device_us
+        points, beyond = points_of(self.session.axes, knots, to_device_us)
+        self._feed.start(points, to_device_us(replace_from_ns), knots[-1].at_ns)
+        self._send_next(now_ns)
+        return beyond
+
+    def drop_plan(self) -> None:
+        """Send no more of it, and repeat nothing. What the device has got of it stays there."""
+        self._feed.clear()
+        self.requests.withdraw(TrajPush)
 
     def hear(self, frames: list[tuple[Frame, int]]) -> None:
         """Frames with their time of arrival, as :meth:`Link.receive` gives them."""
@@ -190,6 +222,13 @@ class Device:
         if request is None:
             return
         self._answers += 1
-        if ack.code != Code.OK:
+        if isinstance(request.message, TrajPush) and self._feed.answered(ack.code):
+            self._send_next(arrived_ns)
+        elif ack.code != Code.OK:
             self.trouble = f"the firmware refuses {request.message.NAME}: {self.reason(ack.code)}"
             log.warning(self.trouble)
+
+    def _send_next(self, now_ns: int) -> None:
+        frame = self._feed.next()
+        if frame is not None:
+            self.reports.sent(self.request(frame).seq, self._feed.until_ns, now_ns)

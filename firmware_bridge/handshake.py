@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from firmware_bridge import messages
+from firmware_bridge.board_settings import NONE, Value, apply, read_axes
 from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.controller import BridgeError
-from firmware_bridge.framing import Frame
+from firmware_bridge.exchange import Exchange
 from firmware_bridge.link import Link, LinkLost
-from firmware_bridge.messages import Ack, Axis, AxisGet, Code, Hello, HelloAck, Message, TimeReq, TimeRsp, text
+from firmware_bridge.messages import Axis, Hello, HelloAck, TimeReq, TimeRsp, text
 from firmware_bridge.round_trip import RoundTrip
 
-T = TypeVar("T", bound=Message)
-
-REPEAT_S = 0.1
 TIME_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a handshake established. axes: in the device's order. limits_crc: computed from what the device told. uid: serial
-    number of the board, as it is."""
+    """What a handshake established. axes: in the device's order, with the limits in force. limits_crc: computed from what the
+    device told, and the same as it told. uid: serial number of the board, as it is. settled: whether the wanted settings are in
+    force; while they are not, the motors must not be armed. trajectory_points: room for so many, 0 for a device without
+    trajectories. commit_us: motion due so soon is not replaced any more."""
 
     id: int
     boot_id: int
@@ -34,30 +33,53 @@ class Session:
     limits_crc: int
     axes: tuple[Axis, ...]
     uid: bytes
+    settled: bool
+    trajectory_points: int
+    commit_us: int
     clock: ClockSync = field(repr=False)
     round_trip: RoundTrip = field(repr=False)
 
 
-def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...] | None, deadline_ns: int) -> Session:
-    """Begin a session. expected_axes: None takes whatever it has. Blocks until the deadline at most. Raises BridgeError and
-    LinkLost."""
+def shake_hands(
+    link: Link,
+    where: str,
+    expected_axes: tuple[str, ...] | None,
+    deadline_ns: int,
+    wanted: Mapping[str, Value] = NONE,
+) -> Session:
+    """Begin a session. expected_axes: None takes whatever it has. wanted: settings to be in force in it, by name. Blocks until the
+    deadline at most. Raises BridgeError and LinkLost."""
+    exchange = Exchange(link, where, deadline_ns)
     hello = Hello(messages.MAGIC, messages.VERSION, messages.VERSION, secrets.randbits(32))
-    answer, _ = _ask(link, lambda: hello, 0, HelloAck, lambda a: a.nonce == hello.nonce, where, deadline_ns)
+    answer = _say_hello(exchange, hello)
     if answer.schema_id != messages.SCHEMA_ID:
         raise BridgeError(
             f"the firmware on {where} ({text(answer.firmware)}) has message definitions {answer.schema_id:08x} and "
             f"this host has {messages.SCHEMA_ID:08x}: flash the firmware of this release"
         )
-    axes = tuple(_ask_axis(link, answer.session, i, where, deadline_ns) for i in range(answer.axes))
+    axes = read_axes(exchange, answer.session, answer.axes)
     names = tuple(text(axis.name) for axis in axes)
     if expected_axes is not None and names != expected_axes:
         raise BridgeError(
             f"the firmware on {where} drives other axes ({', '.join(names) or 'none'}) than are wanted "
             f"({', '.join(expected_axes)}): flash the firmware for this robot, or name its port or its bundle"
         )
+    settled = True
+    if wanted:
+        settled = apply(exchange, answer.session, axes, wanted)
+        axes = read_axes(exchange, answer.session, answer.axes)
+        session, answer = answer.session, _say_hello(exchange, hello)  # which repeated changes nothing, and tells the checksum
+        if answer.session != session:
+            raise LinkLost("the device has begun another session")
+    limits_crc = messages.limits_crc(answer.lease_cap_us, list(axes))
+    if limits_crc != answer.limits_crc:
+        raise BridgeError(
+            f"the firmware on {where} tells limits with the checksum {limits_crc:08x} and keeps to others "
+            f"({answer.limits_crc:08x}): restart it, and if that does not help, flash the firmware of this release"
+        )
     clock, round_trip = ClockSync(), RoundTrip()
     for _ in range(TIME_SAMPLES):
-        reply, arrived_ns = _ask_time(link, answer.session, where, deadline_ns)
+        reply, arrived_ns = _ask_time(exchange, answer.session)
         clock.add(reply.t_host_ns, reply.t_rx_us, reply.t_tx_us, arrived_ns)
         round_trip.measured(arrived_ns - reply.t_host_ns)
     return Session(
@@ -65,20 +87,22 @@ def shake_hands(link: Link, where: str, expected_axes: tuple[str, ...] | None, d
         boot_id=answer.boot_id,
         firmware=text(answer.firmware),
         lease_cap_us=answer.lease_cap_us,
-        limits_crc=messages.limits_crc(answer.lease_cap_us, list(axes)),
+        limits_crc=limits_crc,
         axes=axes,
         uid=answer.uid,
+        settled=settled,
+        trajectory_points=answer.trajectory_points,
+        commit_us=answer.commit_us,
         clock=clock,
         round_trip=round_trip,
     )
 
 
-def _ask_axis(link: Link, session: int, index: int, where: str, deadline_ns: int) -> Axis:
-    question = AxisGet(index)
-    return _ask(link, lambda: question, session, Axis, lambda axis: axis.axis == index, where, deadline_ns)[0]
+def _say_hello(exchange: Exchange, hello: Hello) -> HelloAck:
+    return exchange.ask(lambda: hello, 0, HelloAck, lambda answer: answer.nonce == hello.nonce)[0]
 
 
-def _ask_time(link: Link, session: int, where: str, deadline_ns: int) -> tuple[TimeRsp, int]:
+def _ask_time(exchange: Exchange, session: int) -> tuple[TimeRsp, int]:
     """Each repetition carries its own time, so that it is known which one was answered, however late."""
     asked: set[int] = set()
 
@@ -86,55 +110,4 @@ def _ask_time(link: Link, session: int, where: str, deadline_ns: int) -> tuple[T
         asked.add(now_ns := time.monotonic_ns())
         return TimeReq(now_ns)
 
-    return _ask(link, question, session, TimeRsp, lambda reply: reply.t_host_ns in asked, where, deadline_ns)
-
-
-def _ask(
-    link: Link,
-    question: Callable[[], Message],
-    session: int,
-    kind: type[T],
-    fits: Callable[[T], bool],
-    where: str,
-    deadline_ns: int,
-) -> tuple[T, int]:
-    """Send until the fitting answer comes; with its arrival, monotonic ns."""
-    heard_before = link.received
-    bytes_before = link.bytes_received
-    name = "HELLO"
-    while (now_ns := time.monotonic_ns()) < deadline_ns:
-        asked = question()
-        name, seq = asked.NAME, link.send(asked, session)
-        repeat_ns = min(deadline_ns, now_ns + int(REPEAT_S * 1e9))
-        while (now_ns := time.monotonic_ns()) < repeat_ns:
-            for frame, arrived_ns in link.receive((repeat_ns - now_ns) / 1e9):
-                _refuse(frame, seq, asked, where)
-                if frame.type != kind.TYPE or frame.session != session:
-                    continue
-                try:
-                    answer = kind.unpack(frame.payload)
-                except ValueError:
-                    raise BridgeError(
-                        f"the firmware on {where} answers {name} in a form this host does not know: "
-                        "flash the firmware of this release"
-                    ) from None
-                if fits(answer):
-                    return answer, arrived_ns
-    if link.received == heard_before and link.bytes_received > bytes_before:
-        raise BridgeError(f"what talks on {where} is not a latentloop firmware: flash it, or check the port and its speed")
-    raise BridgeError(f"no answer from {where} to {name}: check power, cable and that the firmware is flashed")
-
-
-def _refuse(frame: Frame, seq: int, question: Message, where: str) -> None:
-    if frame.type != Ack.TYPE or len(frame.payload) != Ack.size(0):
-        return
-    ack = Ack.unpack(frame.payload)
-    if ack.answered_type != question.TYPE or ack.answered_seq != seq or ack.code == Code.OK:
-        return
-    if ack.code == Code.BAD_VERSION:
-        raise BridgeError(
-            f"the firmware on {where} does not speak protocol version {messages.VERSION}: flash the firmware of this release"
-        )
-    if ack.code == Code.NO_SESSION:
-        raise LinkLost("the device has forgotten the session")
-    raise BridgeError(f"the firmware on {where} refuses {question.NAME} with code {ack.code}: flash this release")
+    return exchange.ask(question, session, TimeRsp, lambda reply: reply.t_host_ns in asked)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from firmware_bridge.board_settings import Value
 from firmware_bridge.controller import BridgeError, FirmwareState, LinkCounts, Telemetry
 from firmware_bridge.device import Device
 from firmware_bridge.link import Link, LinkLost
@@ -33,13 +35,15 @@ BACKOFF_S = (0.1, 2.0)
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to connect to. port, baud: see :func:`~firmware_bridge.serial_port.open_port`. axes: the names that the device must
-    report. lease_ns: length of a lease. period_ms: of the device's reports."""
+    report. lease_ns: length of a lease. period_ms: of the device's reports. settings: to be in force in every session before
+    anything can be armed."""
 
     port: str
     baud: int
     axes: tuple[str, ...]
     lease_ns: int
     period_ms: int
+    settings: Mapping[str, Value]
 
 
 class LinkKeeper:
@@ -100,10 +104,11 @@ class LinkKeeper:
             device.lease(until_ns, self.permission.engaged)
 
     def withdraw(self) -> None:
-        """No permission any more, and no ARM that might be repeated after a later stop."""
+        """No permission any more, and no ARM or motion that might be repeated after a later stop."""
         self.permission.permitted = False
         if self.device is not None:
             self.device.requests.withdraw(Arm)
+            self.device.drop_plan()
 
     def hold_back(self) -> None:
         """Count a command that was not sent."""
@@ -145,7 +150,7 @@ class LinkKeeper:
         with self.lock:
             self._drop_device(keep=link)
         try:
-            device = Device.begin(link, wanted.port, wanted.axes, wanted.period_ms, deadline_ns)
+            device = Device.begin(link, wanted.port, wanted.axes, wanted.period_ms, deadline_ns, wanted.settings)
         except (BridgeError, LinkLost):
             link.close()
             raise
@@ -204,5 +209,6 @@ class LinkKeeper:
             silent = not frames and now_ns - device.reports.received_ns > SILENCE_NS
             if silent:
                 self.trouble = f"the firmware on {self._wanted.port} has fallen silent: check power and cable"
-            if silent or device.state is State.IDLE:
+            settles = not device.session.settled and device.state is State.LINKED  # now it takes its settings
+            if silent or settles or device.state is State.IDLE:
                 self._begin(device.link, now_ns + HANDSHAKE_NS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from firmware_bridge import messages
 from firmware_bridge.board import AxisLimits, Board
+from firmware_bridge.codes import AXIS_PARAMETERS, DEVICE_PARAMETERS
 from firmware_bridge.messages import Axis, Code, LimitsSet, Parameter
 
 
@@ -15,7 +16,7 @@ class Settings:
         self.limits = list(board.limits)
         self._values = {
             (parameter, axis): int(board.compiled(parameter, axis))
-            for parameter in Parameter
+            for parameter in (*AXIS_PARAMETERS, *DEVICE_PARAMETERS)
             for axis in (range(len(board.parts)) if parameter.per_axis else (0,))
         }
 
@@ -51,14 +52,20 @@ class Settings:
 
     def describe(self, number: int, axis: int) -> messages.Param | None:
         """PARAM; None if there is no such parameter or axis."""
-        if number not in [int(p) for p in Parameter] or (Parameter(number), axis) not in self._values:
+        if number not in [int(p) for p in Parameter]:
             return None
         parameter = Parameter(number)
-        return messages.Param(number, axis, self._values[parameter, axis], *self._board.range(parameter, axis))
+        if parameter.is_limit and axis < len(self.limits):
+            value = self.limits[axis].of(parameter)
+        elif (parameter, axis) in self._values:
+            value = self._values[parameter, axis]
+        else:
+            return None
+        return messages.Param(number, axis, value, *self._board.range(parameter, axis))
 
     def set(self, number: int, axis: int, value: int) -> Code:
         known = self.describe(number, axis)
-        if known is None:
+        if known is None or Parameter(number).is_limit:
             return Code.BAD_PARAMETER
         if not known.low <= value <= known.high:
             return Code.BAD_VALUE

@@ -74,4 +74,5 @@ class Reports:
             trouble=trouble,
             stop_cause=_CAUSES[self._cause],
             applied=self.applied,
+            planned_s=report.queue_ms / 1000,
         )

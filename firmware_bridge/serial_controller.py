@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.board_settings import NONE, Value, checked
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
 from firmware_bridge.link import LinkLost
 from firmware_bridge.link_keeper import LinkKeeper, Wanted
 from firmware_bridge.messages import Arm, Code, Disarm, Estop, EstopClear, State, Stats
+from firmware_bridge.trajectory import check_knots
 
 ESTOP_COPIES = 3
 
@@ -28,10 +30,12 @@ class AxisLimits:
 
 
 class SerialController:
-    """A :class:`~firmware_bridge.controller.MotorController` over a serial port. All calls are thread-safe.
+    """A :class:`~firmware_bridge.controller.TrajectoryController` over a serial port. All calls are thread-safe.
 
     port: path, ``usb:VID:PID[:SERIAL]`` or pyserial URL. axes: the names the device must report. lease_s: how long motors may
-    move without news from the host (the device has its own upper limit). state_hz: how often the device reports.
+    move without news from the host (the device has its own upper limit). state_hz: how often the device reports. settings: limits
+    and parameters by name (:mod:`firmware_bridge.board_settings`) that are put in force in every session; what the device does not
+    take is a BridgeError of ``connect``, and later keeps the link down.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class SerialController:
         baud: int = 115_200,
         lease_s: float = 0.1,
         state_hz: float = 50.0,
+        settings: Mapping[str, Value] = NONE,
     ) -> None:
         if not 0.05 <= lease_s <= 0.5:
             raise ValueError(f"a lease lasts 0.05 to 0.5 s, not {lease_s}")
@@ -49,7 +54,8 @@ class SerialController:
             raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._port = port
         self._axes = tuple(axes)
-        self._keeper = LinkKeeper(Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz)))
+        wanted = Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz), checked(settings))
+        self._keeper = LinkKeeper(wanted)
         self._permission = self._keeper.permission
         self._limited = 0
 
@@ -81,6 +87,8 @@ class SerialController:
                 raise BridgeError("the motors were stopped with estop: clear it first")
             if self._permission.permitted and device.state is State.ACTIVE:
                 return
+            if not device.session.settled and device.state not in (State.ESTOP, State.FAULT):
+                raise BridgeError(f"the limits wanted of {self._port} are not in force yet, it is still stopping: try again")
             if not self._permission.alive(time.monotonic_ns()):
                 raise BridgeError("the motors cannot be armed because no control loop is alive: start it first")
             self._permission.permitted = True
@@ -164,6 +172,29 @@ class SerialController:
                 return
             try:
                 self._limited += device.command(targets, valid_until_ns, now_ns)
+            except LinkLost:
+                self._keeper.hold_back()
+
+    def most_knots(self) -> int:
+        with self._keeper.lock:
+            return max(0, self._keeper.online().session.trajectory_points - 1)  # one is for where the old motion is cut
+
+    def follow(self, knots: Sequence[Knot], replace_from_ns: int | None = None) -> None:
+        """See TrajectoryController. Blocks for 5 ms at most, when the line is stuck. Knots beyond the limits of their axis are
+        clamped and counted in :attr:`limited`."""
+        now_ns = time.monotonic_ns()
+        with self._keeper.lock:
+            device = self._keeper.device
+            if device is None:
+                self._keeper.hold_back()
+                return
+            check_knots(self._axes, knots, self.most_knots(), now_ns)
+            coming = [knot for knot in knots if knot.at_ns > now_ns]
+            if not (coming and self._permission.permitted and device.state is State.ACTIVE):
+                self._keeper.hold_back()
+                return
+            try:
+                self._limited += device.follow(coming, now_ns if replace_from_ns is None else replace_from_ns, now_ns)
             except LinkLost:
                 self._keeper.hold_back()
 

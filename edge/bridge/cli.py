@@ -10,11 +10,12 @@ _EXAMPLES = """examples:
   latentloop bridge scan --ask                   and who answers; wheels off the ground
   latentloop bridge info /dev/ttyACM0
   latentloop bridge monitor /dev/ttyACM0         what it measures, as it comes
+  latentloop bridge settings /dev/ttyACM0        its limits and parameters; left.speed=5 sets one
   latentloop bridge selftest /dev/ttyACM0        does it stop when it has to? wheels off the ground
   latentloop bridge jog /dev/ttyACM0 left        turn one wheel while a key is held
   latentloop bridge flash-help rp2040            how the firmware gets onto a board
 """
-_MODULES = ("scan", "info", "selftest", "jog", "monitor", "flash_help")
+_MODULES = ("scan", "info", "settings", "selftest", "jog", "monitor", "flash_help")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

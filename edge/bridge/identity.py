@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from firmware_bridge.board_settings import NONE, Value
 from firmware_bridge.controller import BridgeError
 from firmware_bridge.device import Device
 from firmware_bridge.drivers import spec as specs
@@ -58,11 +59,14 @@ def board_of(text: str) -> Board | None:
 
 
 @contextlib.contextmanager
-def talking_to(board: Board, period_ms: int = 20, timeout_s: float = PATIENCE_S) -> Iterator[Device]:
-    """A session with whatever axes it has; the port is closed in every case. Raises BridgeError."""
+def talking_to(
+    board: Board, period_ms: int = 20, timeout_s: float = PATIENCE_S, settings: Mapping[str, Value] = NONE
+) -> Iterator[Device]:
+    """A session with whatever axes it has; the port is closed in every case. settings: to be in force in it. Raises BridgeError."""
     link = Link(open_port(board.port, board.baud))
     try:
-        yield Device.begin(link, board.port, None, period_ms, time.monotonic_ns() + int(timeout_s * 1e9))
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        yield Device.begin(link, board.port, None, period_ms, deadline_ns, settings)
     except LinkLost as error:
         raise BridgeError(f"the link to {board.port} broke: {error}") from None
     finally:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
+from firmware_bridge.board_settings import NONE, Value
 from firmware_bridge.controller import BridgeError, MotorController
 from firmware_bridge.drivers import spec as specs
 from firmware_bridge.serial_controller import SerialController
@@ -39,13 +40,19 @@ def foreign(text: str) -> str | None:
 
 
 def make_controller(
-    text: str, axes: Sequence[str] = (), *, baud: int = 1_000_000, lease_s: float = 0.1, state_hz: float = 50.0
+    text: str,
+    axes: Sequence[str] = (),
+    *,
+    baud: int = 1_000_000,
+    lease_s: float = 0.1,
+    state_hz: float = 50.0,
+    settings: Mapping[str, Value] = NONE,
 ) -> MotorController:
     """The controller that a spec describes, not connected.
 
     text: ``kind:port?key=value&...``, or the bare port of a board with latentloop's firmware. axes: the names the robot
-    gives them; empty to take the driver's. baud, lease_s: for latentloop's firmware, unless the spec says otherwise.
-    state_hz: how often that firmware reports. Raises BridgeError, naming the key and the choices.
+    gives them; empty to take the driver's. baud, lease_s: for latentloop's firmware, unless the spec says otherwise. state_hz:
+    how often that firmware reports. settings: for latentloop's firmware only. Raises BridgeError, naming the key and the choices.
     """
     spec = specs.parse(text)
     kind = spec.kind or LATENTLOOP
@@ -55,6 +62,11 @@ def make_controller(
         hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(kinds)}"
         raise BridgeError(f"{text} asks for the unknown controller '{kind}': {hint}")
     specs.check_keys(spec, tuple(keys_of(kind)))
+    if settings and kind != LATENTLOOP:
+        raise BridgeError(
+            f"{next(iter(settings))} is a setting of latentloop's firmware, and {text} is {kind}: set the limits of such a "
+            "controller in its spec (docs/drivers.md)"
+        )
     if kind == LATENTLOOP:
         return SerialController(
             spec.port,
@@ -62,6 +74,7 @@ def make_controller(
             baud=spec.integer("baud", baud, 9600, 4_000_000),
             lease_s=spec.integer("lease_ms", round(lease_s * 1000), 50, 500) / 1000,
             state_hz=state_hz,
+            settings=settings,
         )
     controller: MotorController = import_module(DRIVERS[kind]).make(spec, axes)
     return controller

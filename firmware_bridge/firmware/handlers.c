@@ -237,10 +237,8 @@ static uint8_t on_param_get(fb_core *c, const fb_frame *frame)
     fbm_param_get m;
     fb_frame answer;
     fbm_param_get_unpack(&m, frame->payload);
-    int index = fb_parameter_index(m.parameter, m.axis);
-    if (index < 0) return FB_CODE_BAD_PARAMETER;
-    fbm_param r = {.parameter = m.parameter, .axis = m.axis, .value = c->parameters[index]};
-    fb_parameter_range(m.parameter, m.axis, &r.low, &r.high);
+    fbm_param r = {.parameter = m.parameter, .axis = m.axis};
+    if (!fb_describe_parameter(c, &r)) return FB_CODE_BAD_PARAMETER;
     fbm_param_pack(&r, answer.payload);
     fb_send(c, FB_TYPE_PARAM, c->session, FB_REPLY, &answer, FB_SIZE_PARAM, FB_ANSWER_ROOM);
     return FB_CODE_OK;

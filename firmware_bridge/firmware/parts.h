@@ -22,7 +22,10 @@ void fb_pack_axis(const fb_core *c, uint8_t axis, uint8_t *payload);
 uint32_t fb_limits_crc(const fb_core *c);
 uint8_t fb_set_limits(fb_core *c, const fbm_limits_set *m);
 
-/* The parameter's place in fb_core.parameters, or -1 if there is no such parameter or axis. */
+/* Value and range of the parameter and axis in m, which may also be a limit. False if there is no such one. */
+bool fb_describe_parameter(const fb_core *c, fbm_param *m);
+
+/* The parameter's place in fb_core.parameters, or -1 if there is no such parameter or axis, or it is a limit. */
 int fb_parameter_index(uint8_t parameter, uint8_t axis);
 void fb_parameter_range(uint8_t parameter, uint8_t axis, int32_t *low, int32_t *high);
 int32_t fb_axis_parameter(const fb_core *c, uint8_t parameter, int axis);

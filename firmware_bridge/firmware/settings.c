@@ -75,6 +75,31 @@ uint8_t fb_set_limits(fb_core *c, const fbm_limits_set *m)
     return FB_CODE_OK;
 }
 
+/* A limit as PARAM: in force, and what fb_set_limits would take. */
+static bool describe_limit(const fb_core *c, fbm_param *m)
+{
+    uint8_t i = m->axis;
+    if (i >= FB_AXES) return false;
+    const fb_limits *limits = &c->limits[i];
+    m->value = limits->max_position;
+    m->low = min_position[i];
+    m->high = max_position[i];
+    switch (m->parameter) {
+    case FB_PARAMETER_MAX_SPEED:
+        m->value = (int32_t)limits->max_speed;
+        m->low = 0;
+        m->high = (int32_t)max_speed[i];
+        return true;
+    case FB_PARAMETER_MAX_ACCELERATION:
+        m->value = (int32_t)limits->max_acceleration;
+        m->low = 1;
+        m->high = (int32_t)fb_compiled_acceleration[i];
+        return true;
+    case FB_PARAMETER_MIN_POSITION: m->value = limits->min_position; return true;
+    default: return m->parameter == FB_PARAMETER_MAX_POSITION;
+    }
+}
+
 /* -- parameters -------------------------------------------------------------------------------------------------- */
 
 int fb_parameter_index(uint8_t parameter, uint8_t axis)
@@ -116,4 +141,13 @@ void fb_parameter_range(uint8_t parameter, uint8_t axis, int32_t *low, int32_t *
     case FB_PARAMETER_LEASE_CAP_MS: *low = SHORTEST_LEASE_CAP_MS; break;
     default: break;
     }
+}
+
+bool fb_describe_parameter(const fb_core *c, fbm_param *m)
+{
+    int index = fb_parameter_index(m->parameter, m->axis);
+    if (index < 0) return describe_limit(c, m);
+    m->value = c->parameters[index];
+    fb_parameter_range(m->parameter, m->axis, &m->low, &m->high);
+    return true;
 }

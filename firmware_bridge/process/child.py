@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from firmware_bridge.controller import BridgeError, MotorController, Telemetry
+from firmware_bridge.controller import BridgeError, MotorController, Telemetry, TrajectoryController
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
     LogLine,
+    Plan,
     Report,
     Settings,
     ToParent,
@@ -60,9 +61,16 @@ class Child:
         logging.basicConfig(level=given.log_level, handlers=[_ToParent(self.tell)])
         parent.setblocking(False)
         self._controller: MotorController = make_controller(
-            given.spec, given.axes, baud=given.baud, lease_s=given.lease_s, state_hz=given.state_hz
+            given.spec,
+            given.axes,
+            baud=given.baud,
+            lease_s=given.lease_s,
+            state_hz=given.state_hz,
+            settings=given.settings,
         )
         self._turn_ms = min(TURN_MS, max(1, round(500 / given.state_hz)))
+        self._order = 0
+        """Of the newest targets or plan."""
         self._told: Telemetry | None = None
         self._told_ns = 0
         self._ended = False
@@ -105,10 +113,25 @@ class Child:
             self._controller.heartbeat(*newest)
 
     def _send(self) -> None:
-        try:
-            self._controller.send(*self._targets.newest())
-        except BridgeError as error:  # the parent has checked what it can
-            log.warning("%s", error)
+        targets, valid_until_ns, order = self._targets.newest()
+        if self._is_newer(order):
+            try:
+                self._controller.send(targets, valid_until_ns)
+            except BridgeError as error:  # the parent has checked what it can
+                log.warning("%s", error)
+
+    def _follow(self, plan: Plan) -> None:
+        if self._is_newer(plan.order) and isinstance(self._controller, TrajectoryController):
+            try:
+                self._controller.follow(plan.knots, plan.replace_from_ns)
+            except BridgeError as error:
+                log.warning("%s", error)
+
+    def _is_newer(self, order: int) -> bool:
+        """Targets and plans come different ways; of the two only the newest counts."""
+        newer = order > self._order
+        self._order = max(order, self._order)
+        return newer
 
     def _hear(self) -> None:
         """One datagram."""
@@ -116,12 +139,14 @@ class Child:
             said = self._parent.recv(LONGEST)
         except OSError:
             said = b""
-        if said:
-            asked = read_by_child(said)
-            assert isinstance(asked, Ask)
-            self._do(asked)
-        else:
+        what = read_by_child(said) if said else None
+        if what is None:
             self._ended = True
+        elif isinstance(what, Plan):
+            self._follow(what)
+        else:
+            assert isinstance(what, Ask)
+            self._do(what)
 
     def _do(self, ask: Ask) -> None:
         controller = self._controller
@@ -148,7 +173,7 @@ class Child:
     def _call(self, ask: Ask, call: Callable[[], None]) -> None:
         try:
             call()
-            answer = Answer(ask.number, axes=self._controller.describe() if "connect" in ask.verb else ())
+            answer = self._connected(ask.number) if "connect" in ask.verb else Answer(ask.number)
         except BridgeError as error:
             answer = Answer(ask.number, refused=str(error))
         except Exception:
@@ -156,6 +181,12 @@ class Child:
             answer = Answer(ask.number, refused=f"{ask.verb} failed on a bug in the bridge: see the log")
         self.tell(Report(self._controller.telemetry()))  # first, so that who asked finds what it led to
         self.tell(answer)
+
+    def _connected(self, number: int) -> Answer:
+        """Raises BridgeError."""
+        controller = self._controller
+        most = controller.most_knots() if isinstance(controller, TrajectoryController) else 0
+        return Answer(number, axes=controller.describe(), most_knots=most)
 
     def _keep_connecting(self, timeout_s: float) -> None:
         """After an earlier child has died. What is plugged in may have changed meanwhile."""

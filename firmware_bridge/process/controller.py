@@ -7,21 +7,24 @@ this process dies or stalls, the child stops the motors (see :mod:`firmware_brid
 
 from __future__ import annotations
 
+import itertools
 import logging
 import select
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.board_settings import NONE, Value, checked
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
 from firmware_bridge.process import spawn
 from firmware_bridge.process.datagrams import (
     LONGEST,
     Answer,
     Ask,
+    Plan,
     Report,
     Settings,
     ToChild,
@@ -32,6 +35,7 @@ from firmware_bridge.process.datagrams import (
 from firmware_bridge.process.heartbeat import HeartbeatWord
 from firmware_bridge.process.targets import TargetPipe
 from firmware_bridge.serial_controller import check_targets
+from firmware_bridge.trajectory import check_knots
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +62,10 @@ class _Waiting:
 
 
 class ProcessController:
-    """A :class:`~firmware_bridge.controller.MotorController` in a process of its own. All calls are thread-safe.
+    """A :class:`~firmware_bridge.controller.TrajectoryController` in a process of its own. All calls are thread-safe.
 
-    spec: what to drive, see :func:`firmware_bridge.drivers.registry.make_controller`. axes, baud, lease_s, state_hz: for it.
+    spec: what to drive, see :func:`firmware_bridge.drivers.registry.make_controller`. axes, baud, lease_s, state_hz, settings: for
+    it. Whether what it drives can follow a plan is told by :meth:`most_knots`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class ProcessController:
         baud: int = 115_200,
         lease_s: float = 0.1,
         state_hz: float = 50.0,
+        settings: Mapping[str, Value] = NONE,
     ) -> None:
         if not 0.05 <= lease_s <= 0.5:
             raise ValueError(f"a lease lasts 0.05 to 0.5 s, not {lease_s}")
@@ -78,8 +84,10 @@ class ProcessController:
             raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._spec = spec
         self._axes = tuple(axes)
-        self._settings = (spec, self._axes, baud, lease_s, state_hz)
+        self._settings = (spec, self._axes, baud, lease_s, state_hz, checked(settings))
         self._heartbeat = HeartbeatWord()
+        self._order = itertools.count(1)
+        """Of targets and plans, which go to the child by different ways."""
 
         self._lock = threading.Lock()  # guards everything down to the blank line
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,6 +95,7 @@ class ProcessController:
         self._targets = TargetPipe(len(self._axes))
         self._telemetry = Telemetry(FirmwareState.OFFLINE, (), (), (), 0)
         self._described: tuple[Axis, ...] = ()
+        self._most_knots = 0
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
         self._dropped = 0
@@ -147,7 +156,16 @@ class ProcessController:
     def send(self, targets: Sequence[float], valid_until_ns: int) -> None:
         check_targets(self._axes, targets)
         offline = self._telemetry.state is FirmwareState.OFFLINE
-        if offline or not self._targets.write(targets, valid_until_ns):
+        if offline or not self._targets.write(targets, valid_until_ns, next(self._order)):
+            self._dropped += 1
+
+    def most_knots(self) -> int:
+        self.describe()
+        return self._most_knots
+
+    def follow(self, knots: Sequence[Knot], replace_from_ns: int | None = None) -> None:
+        check_knots(self._axes, knots, self.most_knots(), time.monotonic_ns())
+        if not self._tell(Plan(tuple(knots), replace_from_ns, next(self._order))):
             self._dropped += 1
 
     def heartbeat(self, alive_until_ns: int, engaged: bool) -> None:
@@ -285,7 +303,8 @@ class ProcessController:
                 seen = replace(seen, trouble=self._telemetry.trouble)
             self._telemetry = seen
         elif isinstance(what, Answer):
-            self._described = what.axes or self._described
+            if what.axes:
+                self._described, self._most_knots = what.axes, what.most_knots
             with self._lock:
                 waiting = self._waiting.pop(what.number, None)
             if waiting is not None:

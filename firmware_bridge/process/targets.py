@@ -22,7 +22,7 @@ class TargetPipe:
     for the child; None makes a new pipe."""
 
     def __init__(self, axes: int, descriptor: int | None = None) -> None:
-        self._form = struct.Struct(f"<q{axes}d")
+        self._form = struct.Struct(f"<2q{axes}d")
         if descriptor is None:
             descriptor, self._inlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._inlet)
@@ -31,10 +31,10 @@ class TargetPipe:
         self.descriptor = descriptor
         self._read = bytearray(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ))
 
-    def write(self, targets: Sequence[float], valid_until_ns: int) -> bool:
-        """See MotorController.send. False if there was no room; never waits."""
+    def write(self, targets: Sequence[float], valid_until_ns: int, order: int) -> bool:
+        """See MotorController.send. order: as that of a plan. False if there was no room; never waits."""
         try:
-            os.write(self._inlet, self._form.pack(valid_until_ns, *targets))  # as a whole or not, below PIPE_BUF
+            os.write(self._inlet, self._form.pack(order, valid_until_ns, *targets))  # as a whole or not, below PIPE_BUF
         except BlockingIOError:
             return False
         return True
@@ -46,8 +46,8 @@ class TargetPipe:
         room.register(self._inlet, select.POLLOUT)
         return not room.poll(0)
 
-    def newest(self) -> tuple[list[float], int]:
-        """Targets and valid_until_ns; all that was there is read. Raises BlockingIOError if there was nothing."""
+    def newest(self) -> tuple[list[float], int, int]:
+        """Targets, valid_until_ns and order; all that was there is read. Raises BlockingIOError if there was nothing."""
         length = os.readv(self.descriptor, [self._read])
-        valid_until_ns, *targets = self._form.unpack_from(self._read, length - self._form.size)
-        return targets, valid_until_ns
+        order, valid_until_ns, *targets = self._form.unpack_from(self._read, length - self._form.size)
+        return targets, valid_until_ns, order

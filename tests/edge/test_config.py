@@ -8,8 +8,9 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from edge.config import ConfigError, RobotConfig, beside_port, load_config, parse_config
+from edge.config import ConfigError, LimitsConfig, ParametersConfig, RobotConfig, beside_port, load_config, parse_config
 from edge.errors import UserError
+from firmware_bridge.board_settings import AXIS_NAMES, BOARD_NAMES
 
 SMALLEST = """
 name = "rover"
@@ -33,6 +34,13 @@ port = "socket://127.0.0.1:7000"
 baud = 115200
 lease_ms = 200
 own_process = false
+[bridge.parameters]
+over_current_ms = 40
+encoder_ms = 150
+under_voltage_mv = 10500
+under_voltage_ms = 80
+lease_cap_ms = 300
+underrun_ms = 20
 [safety]
 speed = 0.5
 slew = 10
@@ -101,6 +109,16 @@ MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("lease of another make", FEETECH + "lease_ms = 200", ("bridge.lease_ms is for", "feetech has nothing like it")),
     ("lease for a watchdog", VESC + "lease_ms = 200", ("bridge.lease_ms is for", "see to the key timeout_ms of vesc")),
     ("a port without a port", SMALLEST.replace("/dev/ttyACM0", "vesc:?can=2"), ("bridge.port: 'vesc:?can=2' names no port",)),
+    ("limit of another name", SMALLEST + "[bridge.limits.left]\nsped = 1", ("[bridge.limits.left]", "did you mean 'speed'?")),
+    (
+        "limit beyond all boards",
+        SMALLEST + "[bridge.limits.left]\nspeed = -1",
+        ("bridge.limits.left.speed must be", "allowed: 0 to 2000", "it is -1"),
+    ),
+    ("limit as text", SMALLEST + '[bridge.limits.left]\nspeed = "5"', ("bridge.limits.left.speed must be a number", "'5'")),
+    ("no stop policy", SMALLEST + '[bridge.limits.left]\nstop_policy = "stop"', ("allowed: coast, brake, hold, release",)),
+    ("half a millisecond", SMALLEST + "[bridge.parameters]\nencoder_ms = 0.5", ("bridge.parameters.encoder_ms", "whole number")),
+    ("parameter of another name", SMALLEST + "[bridge.parameters]\nlease_ms = 90", ("[bridge.parameters]", "'lease_ms'")),
     ("table is a value", "engine = 3" + SMALLEST, ("engine", "must be a table", "3")),
 )
 
@@ -155,6 +173,15 @@ def test_a_small_file_has_the_defaults() -> None:
 def test_an_axis_may_say_as_little_as_how_fast_it_is() -> None:
     left = parse_config((SMALLEST + LEFT).encode(), "robot.toml").axes["left"]
     assert (left.forward.max_speed, left.backward.gain, left.reversed, left.max_slew) == (9, 1.0, False, None)
+
+
+def test_settings_of_the_board_have_the_names_of_the_bridge() -> None:
+    text = SMALLEST + "[bridge.limits.left]\nspeed = 3\nstop_policy = 'hold'\n[bridge.parameters]\nlease_cap_ms = 200"
+    settings = parse_config(text.encode(), "robot.toml").bridge.settings
+    assert settings == {"left.speed": 3.0, "left.stop_policy": "hold", "lease_cap_ms": 200}
+    assert parse_config(SMALLEST.encode(), "robot.toml").bridge.settings == {}
+    assert {f.name for f in msgspec.structs.fields(LimitsConfig)} == set(AXIS_NAMES)
+    assert {f.name for f in msgspec.structs.fields(ParametersConfig)} == set(BOARD_NAMES)
 
 
 def test_a_full_file_sets_every_key(tmp_path: Path) -> None:

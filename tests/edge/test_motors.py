@@ -12,6 +12,7 @@ from edge.clock import FakeClock
 from edge.config import AxisConfig, ConfigError, SafetyConfig, WayConfig
 from edge.motors import CalibratedMotors, action_axis, check_names, drive_of
 from edge.safety import ActionAxis, _limits_of
+from firmware_bridge.controller import Axis, AxisMode
 from tests.edge.test_safety import PERIOD, RecordingMotors
 
 WEAK = WayConfig(dead_band=1.6, friction=1.0, gain=0.5, max_speed=9.0)
@@ -69,6 +70,26 @@ def test_the_motors_limits_are_limits_of_the_action() -> None:
     assert _limits_of(axis, SafetyConfig(), 0.1) == pytest.approx((-1.0, 0.45, 0.2))
     assert _limits_of(axis, SafetyConfig(speed=0.3, slew=1.0), 0.1) == pytest.approx((-0.3, 0.3, 0.1))
     assert action_axis("left", -20.0, 20.0, None) == ActionAxis("left", -20.0, 20.0)
+
+
+WHEEL = Axis("left", AxisMode.VELOCITY, "rad/s", -5.0, 5.0, 5.0, 50.0)
+JOINT = Axis("left", AxisMode.POSITION, "rad", -0.2, 1.0, 2.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "board", "wanted"),
+    [
+        (None, WHEEL, (-5.0, 5.0, 50.0)),
+        (None, JOINT, (-0.2, 1.0, 2.0)),  # how fast a target moves is how fast the joint does
+        (AxisConfig(forward=WEAK, backward=STRONG), WHEEL, (-10.0, 2.0, 25.0)),  # 0.5 * (5 - 1), 2 * 5, 0.5 * 50
+        (AxisConfig(max_slew=40.0, reversed=True, forward=WEAK, backward=WEAK), WHEEL, (-2.0, 2.0, 25.0)),
+    ],
+)
+def test_the_limits_set_in_the_board_are_limits_of_the_action(
+    found: AxisConfig | None, board: Axis, wanted: tuple[float, float, float]
+) -> None:
+    axis = action_axis("left", -20.0, 20.0, found, board)
+    assert (axis.bottom, axis.top, axis.slew) == pytest.approx(wanted)
 
 
 def test_an_axis_that_the_robot_has_not() -> None:

@@ -130,6 +130,18 @@ BAD = {
         lambda f: GOOD + "[axes.lift.forward]\nmax_speed = 1\n[axes.lift.backward]\nmax_speed = 1\n",
         "[axes.lift] is for no axis",
     ),
+    "limit of another axis": (
+        lambda f: GOOD + "[bridge.limits.lift]\nspeed = 1\n",
+        "lift.speed is for no axis of",
+    ),
+    "limit that would loosen": (
+        lambda f: GOOD + "[bridge.limits.left]\nspeed = 25\n",
+        "takes 0 to 20 rad/s; limits can only be tightened",
+    ),
+    "limits of a controller that has its own": (
+        lambda f: GOOD.replace('"motors"', '"vesc:/dev/ttyACM0"') + "[bridge.limits.left]\nspeed = 5\n",
+        "left.speed is a setting of latentloop's firmware",
+    ),
     "no goal picture": (lambda f: GOOD.replace("world:goals", "nothing.png"), "nothing.png"),
 }
 

@@ -13,7 +13,9 @@ from firmware_bridge.messages import (
     Code,
     Drive,
     LimitsSet,
+    Param,
     Parameter,
+    ParamGet,
     ParamSet,
     Point,
     SetNow,
@@ -312,11 +314,37 @@ def test_tightened_limits_hold(joints: Joints) -> None:
         (Parameter.LEASE_CAP_MS, 0, 50, Code.OK),
         (Parameter.LEASE_CAP_MS, 0, 49, Code.BAD_VALUE),
         (Parameter.LEASE_CAP_MS, 0, 501, Code.BAD_VALUE),
+        (Parameter.MAX_SPEED, 0, 1, Code.BAD_PARAMETER),  # LIMITS_SET is for that
     ],
 )
 def test_parameters_have_a_range(joints: Joints, parameter: Parameter, axis: int, value: int, code: Code) -> None:
     joints.hello()
     assert joints.set(parameter, axis, value) is code
+
+
+@pytest.mark.parametrize(
+    ("parameter", "axis", "told"),
+    [
+        (Parameter.MAX_SPEED, 0, (500, 0, MIXED.limits[0].max_speed)),
+        (Parameter.MAX_ACCELERATION, 0, (9_000, 1, MIXED.limits[0].max_acceleration)),
+        (Parameter.MIN_POSITION, 0, (-100, MIXED.limits[0].min_position, MIXED.limits[0].max_position)),
+        (Parameter.MAX_POSITION, 0, (100, MIXED.limits[0].min_position, MIXED.limits[0].max_position)),
+        (Parameter.MAX_SPEED, 1, (MIXED.limits[1].max_speed, 0, MIXED.limits[1].max_speed)),
+        (Parameter.MAX_SPEED, 3, None),
+        (7, 0, None),
+        (12, 0, None),
+    ],
+)
+def test_limits_are_told_with_what_is_compiled_in(
+    joints: Joints, parameter: int, axis: int, told: tuple[int, int, int] | None
+) -> None:
+    joints.hello()
+    assert joints.ask(LimitsSet(0, 500, 9_000, -100, 100)) is Code.OK
+    code = joints.ask(ParamGet(parameter, axis))
+    if told is None:
+        assert code is Code.BAD_PARAMETER
+    else:
+        assert joints.last(Param) == Param(parameter, axis, *told)
 
 
 # -- measured faults ------------------------------------------------------------------------------------------------
