@@ -79,7 +79,7 @@ class Child:
                 self._pass_on_heartbeat()
                 if self._parent.fileno() in came:
                     self._hear()
-                if self._targets.descriptor in came:
+                if self._targets.descriptor in came and not self._ended:
                     self._send()
                 if self._disarm:
                     self._disarm = False
@@ -104,8 +104,11 @@ class Child:
             self._controller.heartbeat(*newest)
 
     def _send(self) -> None:
+        """The newest targets."""
         try:
             self._controller.send(*self._targets.newest())
+        except EOFError:
+            self._ended = True
         except BridgeError as error:  # the parent has checked what it can
             log.warning("%s", error)
 

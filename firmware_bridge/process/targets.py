@@ -47,7 +47,10 @@ class TargetPipe:
         return not room.poll(0)
 
     def newest(self) -> tuple[list[float], int]:
-        """Targets and valid_until_ns; all that was there is read. Raises BlockingIOError if there was nothing."""
+        """Targets and valid_until_ns; all that was there is read. Raises BlockingIOError if there was nothing, and EOFError
+        when the parent is gone."""
         length = os.readv(self.descriptor, [self._read])
+        if not length:
+            raise EOFError("nobody writes any more")
         valid_until_ns, *targets = self._form.unpack_from(self._read, length - self._form.size)
         return targets, valid_until_ns

@@ -333,6 +333,9 @@ def test_of_several_targets_the_newest_count(said: list[tuple[tuple[float, float
     assert (tuple(targets), valid_until_ns) == said[-1]
     with pytest.raises(BlockingIOError):
         reader.newest()
+    del pipe
+    with pytest.raises(EOFError):
+        reader.newest()
 
 
 @pytest.mark.parametrize("axes", [1, 2, 6, 8])
