@@ -53,8 +53,9 @@ class Link:
         payload = message.pack()
         with self._sending:
             if seq is None:
-                acts = flags & framing.ACK_REQ and not isinstance(message, Ping)
-                seq = self._fresh_seq(bool(acts))
+                if flags & framing.ACK_REQ and not isinstance(message, Ping):
+                    self._pass_over_remembered()
+                seq, self._seq = self._seq, (self._seq + 1) & 0xFF
             wire = framing.encode(Frame(message.TYPE, seq, session, payload, flags), messages.SCHEMA_ID)
             try:
                 if self._line.write(wire):
@@ -65,18 +66,15 @@ class Link:
                 raise LinkLost(f"writing failed ({error})") from None
         return seq
 
-    def _fresh_seq(self, acts: bool) -> int:
+    def _pass_over_remembered(self) -> None:
         """The device answers a question with the seq of one that it remembers without acting on it: two questions within a
         second must differ, however many other frames went between them. Who asks 256 in that time gets the next number."""
-        if acts:
-            now_ns = time.monotonic_ns()
-            for _ in range(256):
-                if now_ns >= self._remembered_until_ns.get(self._seq, 0):
-                    break
-                self._seq = (self._seq + 1) & 0xFF
-            self._remembered_until_ns[self._seq] = now_ns + REMEMBERED_NS
-        seq, self._seq = self._seq, (self._seq + 1) & 0xFF
-        return seq
+        now_ns = time.monotonic_ns()
+        for _ in range(256):
+            if now_ns >= self._remembered_until_ns.get(self._seq, 0):
+                break
+            self._seq = (self._seq + 1) & 0xFF
+        self._remembered_until_ns[self._seq] = now_ns + REMEMBERED_NS
 
     def receive(self, timeout_s: float = 0.02) -> list[tuple[Frame, int]]:
         """The frames that came in, with their arrival in monotonic ns; waits so long for the first byte. Raises LinkLost."""

@@ -88,7 +88,7 @@ class Child:
                 self._pass_on_heartbeat()
                 if self._parent.fileno() in came:
                     self._hear()
-                if self._targets.descriptor in came:
+                if self._targets.descriptor in came and not self._ended:
                     self._send()
                 if self._disarm:
                     self._disarm = False
@@ -113,12 +113,15 @@ class Child:
             self._controller.heartbeat(*newest)
 
     def _send(self) -> None:
-        targets, valid_until_ns, order = self._targets.newest()
-        if self._is_newer(order):
-            try:
+        """The newest targets."""
+        try:
+            targets, valid_until_ns, order = self._targets.newest()
+            if self._is_newer(order):
                 self._controller.send(targets, valid_until_ns)
-            except BridgeError as error:  # the parent has checked what it can
-                log.warning("%s", error)
+        except EOFError:
+            self._ended = True
+        except BridgeError as error:  # the parent has checked what it can
+            log.warning("%s", error)
 
     def _follow(self, plan: Plan) -> None:
         if self._is_newer(plan.order) and isinstance(self._controller, TrajectoryController):

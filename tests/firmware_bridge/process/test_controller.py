@@ -21,6 +21,7 @@ from firmware_bridge.messages import State
 from firmware_bridge.process import controller as module
 from firmware_bridge.process.controller import ProcessController
 from firmware_bridge.process.heartbeat import HeartbeatWord
+from firmware_bridge.process.targets import TargetPipe
 from tests.firmware_bridge.conftest import Starter
 from tests.firmware_bridge.processes import RecordingPlant, until
 from tests.firmware_bridge.test_end_to_end import drive, looping
@@ -311,7 +312,7 @@ def _slack(plant: RecordingPlant) -> int:
     return max(after - before for before, after in pairwise(times))
 
 
-# -- the word they share ---------------------------------------------------------------------------------------------
+# -- what is said at every turn ---------------------------------------------------------------------------------------------
 
 
 @given(alive_until_ns=st.integers(-5, 2**63 - 1), engaged=st.booleans())
@@ -321,3 +322,36 @@ def test_a_heartbeat_arrives_as_a_whole(alive_until_ns: int, engaged: bool) -> N
     reader = HeartbeatWord(os.dup(word.descriptor))
     word.write(alive_until_ns, engaged)
     assert reader.read() == (max(0, alive_until_ns), engaged)
+
+
+@given(said=st.lists(st.tuples(st.tuples(*[st.floats(allow_nan=False)] * 3), st.integers(-(2**63), 2**63 - 1)), min_size=1))
+def test_of_several_targets_the_newest_count(said: list[tuple[tuple[float, float, float], int]]) -> None:
+    pipe = TargetPipe(3)
+    reader = TargetPipe(3, os.dup(pipe.descriptor))
+    assert all(pipe.write(*each, order) for order, each in enumerate(said, 1))
+    targets, valid_until_ns, order = reader.newest()
+    assert (tuple(targets), valid_until_ns) == said[-1] and order == len(said)
+    with pytest.raises(BlockingIOError):
+        reader.newest()
+    del pipe
+    with pytest.raises(EOFError):
+        reader.newest()
+
+
+@pytest.mark.parametrize("axes", [1, 2, 6, 8])
+def test_a_full_pipe_takes_no_more_and_loses_nothing_of_what_it_took(axes: int) -> None:
+    pipe = TargetPipe(axes)
+    taken = 0
+    while pipe.write((float(taken),) * axes, taken, taken):
+        assert not pipe.full or taken > 160  # 0.8 s of a loop at 200 Hz
+        taken += 1
+    assert pipe.full
+    assert pipe.newest() == ([taken - 1.0] * axes, taken - 1, taken - 1)
+    assert not pipe.full and pipe.write((0.0,) * axes, 0, taken)
+
+
+def test_what_is_said_to_nobody_is_counted_as_held_back() -> None:
+    controller = ProcessController("/dev/null")
+    for _ in range(5000):
+        controller.send((0.0, 0.0), 0)
+    assert controller.telemetry().counts.dropped == 5000
