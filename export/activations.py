@@ -14,6 +14,7 @@ from calibration.activations import ScaleTable
 from calibration.scale_cache import ScaleCache, cache_folder
 from edge.bundle import MANIFEST
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from edge.whole_file import write_whole
 from export.commands import METHODS, add_frames, reading
 from export.extra import needs_extra
@@ -63,11 +64,12 @@ def _run(args: argparse.Namespace) -> int:
         from export.quantize.pipeline import Calibration
 
     check_source(args.frames, args.seconds)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
     progress = ProgressLine(sys.stderr.isatty())
     progress.say("reading the model")
     source = _open(args.path)
     progress.say(reading(args.frames, args.seconds))
-    footage = read_for(source, args.frames, progress.count, args.seconds)
+    footage = read_for(source, args.frames, progress.count, args.seconds, intrinsics)
     how = Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder()))
     quantized = calibrate(source, footage, how, say=progress.say, progress=progress.count)
     progress.clear()

@@ -14,6 +14,7 @@ import msgspec
 
 from edge.cameras.source import parse_source
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from export.extra import needs_extra
 from export.lint.target import CPU, TARGETS
 from export.progress_line import ProgressLine
@@ -159,6 +160,12 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
         "--frames", required=True, metavar="SOURCE", help="video file, folder of pictures, or a live camera (docs/cameras.md)"
     )
     parser.add_argument("--seconds", type=_seconds, metavar="N", help="of a live camera: how long to film it")
+    parser.add_argument(
+        "--intrinsics",
+        type=Path,
+        metavar="FILE",
+        help="take the lens out of the footage: what 'latentloop calibrate camera' wrote; the same here and on the device",
+    )
 
 
 def reading(frames: str, seconds: float | None) -> str:
@@ -238,6 +245,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
 
     refuse_foreign(args.out)
     check_source(args.frames, args.seconds)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
     if args.dynamic and args.target in TARGETS:
         raise UserError(f"--dynamic is for CPUs only and --target {args.target} has a GPU: leave one of them out")
     progress = ProgressLine(sys.stderr.isatty())
@@ -251,7 +259,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         progress.say("reading the checkpoint and writing the FP32 graphs")
         source = open_once(stages, args.path, open_source)
         progress.say(reading(args.frames, args.seconds))
-        footage = read_for(source, args.frames, progress.count, args.seconds)
+        footage = read_for(source, args.frames, progress.count, args.seconds, intrinsics)
         read_s = time.perf_counter() - started
         outcome = export_bundle(
             source,
@@ -263,6 +271,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
             with_fp32=args.fp32,
             with_samples=args.samples,
             labels=args.labels,
+            intrinsics=intrinsics,
             target=args.target,
             stages=stages,
             say=progress.say,

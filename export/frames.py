@@ -12,6 +12,7 @@ from edge.bundle import Picture
 from edge.cameras.source import Source, parse_source
 from edge.clock import NS_PER_S
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics, taken_out
 from edge.messages import Pixels
 from edge.scaling import Scaler
 from export.feeds import Progress, unwatched
@@ -30,11 +31,12 @@ class FramesError(UserError):
 @dataclass(frozen=True)
 class Footage:
     """calibration, verification: uint8 (E, T, H, W, 3) BGR, from the first and the second half of the recording, so that
-    no frame is in both. label: what it was, for people."""
+    no frame is in both. label: what it was, for people. lens: the one taken out of the pictures (edge.intrinsics.taken_out)."""
 
     calibration: NDArray[np.uint8]
     verification: NDArray[np.uint8]
     label: str
+    lens: str = ""
 
 
 @dataclass
@@ -68,15 +70,17 @@ def read_footage(
     limit: int,
     progress: Progress = unwatched,
     seconds: float | None = None,
+    intrinsics: Intrinsics | None = None,
 ) -> Footage:
     """Read a video file or a folder of pictures, which count as one step apart; or film any live source of the runtime.
 
     length: pictures per run. limit: runs in each half, spread evenly. seconds: how long to film, None for a recording.
-    progress: called with the number of frames read, or with the seconds filmed and in all. Blocks until the source is
-    read. Raises CameraError and FramesError.
+    progress: called with the number of frames read, or with the seconds filmed and in all. intrinsics: those of the camera,
+    whose lens is then taken out as the runtime does it. Blocks until the source is read. Raises CameraError, FramesError and
+    IntrinsicsError.
     """
     parsed = check_source(source, seconds)
-    scaler = Scaler((picture.width, picture.height))
+    scaler = Scaler((picture.width, picture.height), intrinsics)
     step_ns = round(step_s * NS_PER_S)
     spacing_ns = max(step_ns, length * step_ns // STARTS_PER_RUN)
     moments = recorded(parsed, 1.0 / step_s, progress) if seconds is None else filmed(source, seconds, progress)
@@ -116,16 +120,25 @@ def read_footage(
     calibration, verification = (np.stack([np.stack(run.pictures) for run in _spread(half, limit)]) for half in halves)
     filmed_for = "" if seconds is None else f"{seconds:g} s of "
     label = f"{len(calibration)} runs of {length} frames from the first half of {filmed_for}{short_name(parsed)}"
-    return Footage(calibration, verification, label)
+    lens = taken_out(intrinsics)
+    return Footage(calibration, verification, label + straightened_by(lens), lens)
 
 
-def read_steps(source: str, picture: Picture, step_s: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def straightened_by(lens: str) -> str:
+    """For bundles and reports: which lens was taken out of the pictures, empty for none."""
+    return f", straightened by lens {lens}" if lens else ""
+
+
+def read_steps(
+    source: str, picture: Picture, step_s: float, intrinsics: Intrinsics | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """A whole recording at the model's step, a folder's pictures counting as one step apart: uint8 (T, H, W, 3) BGR, and
-    the number of each picture among all frames, (T,). Raises CameraError and FramesError."""
+    the number of each picture among all frames, (T,). intrinsics: see read_footage. Raises CameraError, FramesError and
+    IntrinsicsError."""
     parsed = parse_source(source)
     if not is_recording(parsed):
         raise FramesError(f"{parsed.label} is live and labels need footage that can be read again: record it to a file")
-    scaler = Scaler((picture.width, picture.height))
+    scaler = Scaler((picture.width, picture.height), intrinsics)
     pictures: list[Pixels] = []
     indices: list[int] = []
     for number, moment in enumerate(recorded(parsed, 1.0 / step_s)):
