@@ -157,7 +157,10 @@ def _add(
 def add_frames(parser: argparse.ArgumentParser) -> None:
     """Add where footage comes from."""
     parser.add_argument(
-        "--frames", required=True, metavar="SOURCE", help="video file, folder of pictures, or a live camera (docs/cameras.md)"
+        "--frames",
+        required=True,
+        metavar="SOURCE",
+        help="video file, folder of pictures, or a live camera (docs/cameras.md); MCAP cannot be read yet",
     )
     parser.add_argument("--seconds", type=_seconds, metavar="N", help="of a live camera: how long to film it")
     parser.add_argument(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Picture
-from edge.cameras.source import Source, parse_source
+from edge.cameras.source import Kind, Source, parse_source
 from edge.clock import NS_PER_S
 from edge.errors import UserError
 from edge.intrinsics import Intrinsics, taken_out
@@ -20,6 +21,8 @@ from export.moments import filmed, is_recording, recorded
 
 STARTS_PER_RUN = 4
 """Runs of a short recording overlap: a new one starts this often while one lasts."""
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+"""The first bytes of every MCAP file (mcap.dev/spec)."""
 FEWEST_STARTED = 8
 """Four times as many are followed, however few are wanted, so that both halves have one."""
 
@@ -50,6 +53,7 @@ def check_source(source: str, seconds: float | None = None) -> Source:
     """What can be known before the source is opened, worth asking before long work. seconds: see read_footage. Raises
     CameraError and FramesError."""
     parsed = parse_source(source)
+    _refuse_mcap(parsed)
     if is_recording(parsed) and seconds is not None:
         raise FramesError(f"{parsed.label} is a recording, and --seconds is for live cameras: leave it out")
     if not is_recording(parsed) and seconds is None:
@@ -136,6 +140,7 @@ def read_steps(
     the number of each picture among all frames, (T,). intrinsics: see read_footage. Raises CameraError, FramesError and
     IntrinsicsError."""
     parsed = parse_source(source)
+    _refuse_mcap(parsed)
     if not is_recording(parsed):
         raise FramesError(f"{parsed.label} is live and labels need footage that can be read again: record it to a file")
     scaler = Scaler((picture.width, picture.height), intrinsics)
@@ -150,6 +155,19 @@ def read_steps(
     if not pictures:
         raise FramesError(f"{parsed.label} has no picture that can be decoded: give another recording")
     return np.stack(pictures), np.array(indices)
+
+
+def _refuse_mcap(source: Source) -> None:
+    """OpenCV would call it a video that is damaged."""
+    if source.kind is not Kind.FILE:
+        return
+    with Path(source.target).open("rb") as file:
+        found = file.read(len(MCAP_MAGIC))
+    if found == MCAP_MAGIC or Path(source.target).suffix.lower() == ".mcap":
+        raise FramesError(
+            f"{source.label} is an MCAP recording, and its pictures cannot be read yet: save the camera's topic as a video or a "
+            "folder of pictures and give that"
+        )
 
 
 def _enough_s(step_s: float, length: int, tried_s: float) -> int:
