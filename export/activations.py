@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from calibration.activations import ScaleTable
 from calibration.scale_cache import ScaleCache, cache_folder
 from edge.bundle import MANIFEST
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from edge.whole_file import write_whole
-from export.commands import METHODS, add_frames, reading
+from export.commands import METHODS, add_frames, open_any, reading
 from export.extra import needs_extra
 from export.progress_line import ProgressLine
 
@@ -28,7 +30,8 @@ _EXAMPLES = """examples:
   latentloop calibrate activations checkpoints/lewm-pusht --frames pictures/ --method max --out tables/
   latentloop calibrate activations build/rover-fp32 --frames footage.mp4 --json
 
-PATH is the signature file of a pair of ONNX files, the folder of a LeWM checkpoint, or a bundle with its FP32 graphs.
+PATH is what 'latentloop export' takes, of any kind: a signature file of ONNX files, a checkpoint's folder (LeWM, V-JEPA 2, a
+vision encoder), a .pt file of V-JEPA 2; or a bundle with its FP32 graphs.
 What is measured is kept in a cache, under $XDG_CACHE_HOME or ~/.cache: asked again for the same model, footage and method,
 this command and 'latentloop export' read it there. exit codes: 0 all well, 2 bad input
 """
@@ -43,7 +46,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="signature file (TOML), checkpoint folder or bundle folder")
+    parser.add_argument("path", type=Path, metavar="PATH", help="signature file (TOML), checkpoint or bundle folder")
     add_frames(parser)
     parser.add_argument("--method", choices=METHODS, default="mse", help="where scales clip (default: %(default)s)")
     parser.add_argument(
@@ -57,19 +60,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help and other commands do not wait for onnx.
     with needs_extra("export"):
+        from export.external_weights import kept_in
         from export.footage import read_for
         from export.frames import check_source
         from export.pipeline import calibrate
         from export.quantize.pipeline import Calibration
 
     check_source(args.frames, args.seconds)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
     progress = ProgressLine(sys.stderr.isatty())
     progress.say("reading the model")
-    source = _open(args.path)
-    progress.say(reading(args.frames, args.seconds))
-    footage = read_for(source, args.frames, progress.count, args.seconds)
-    how = Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder()))
-    quantized = calibrate(source, footage, how, say=progress.say, progress=progress.count)
+    with tempfile.TemporaryDirectory(prefix="latentloop-") as folder, kept_in(Path(folder)):
+        source = _open(args.path)
+        progress.say(reading(args.frames, args.seconds))
+        footage = read_for(source, args.frames, progress.count, args.seconds, intrinsics)
+        how = Calibration(args.method, args.smoothing, cache=ScaleCache(cache_folder()))
+        quantized = calibrate(source, footage, how, say=progress.say, progress=progress.count)
     progress.clear()
     if args.out is not None:
         try:
@@ -91,16 +97,7 @@ def _open(path: Path) -> Source:
             from export.sources.bundle import open_bundle
 
             return open_bundle(path)
-        if path.is_dir():
-            import torch
-
-            from export.sources.lewm import open_lewm
-
-            torch.set_num_threads(1)
-            return open_lewm(path)
-        from export.sources.onnx_pair import open_onnx_pair
-
-        return open_onnx_pair(path)
+    return open_any(path)
 
 
 def _described(quantized: Mapping[Any, Quantized]) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import msgspec
 
 from edge.cameras.source import parse_source
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from export.extra import needs_extra
 from export.lint.target import CPU, TARGETS
 from export.progress_line import ProgressLine
@@ -68,30 +69,30 @@ step is and, for 2-AC, what the arm's actions are. exit codes: 0 written, 1 belo
 
 def register_lewm(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``lewm`` to the kinds of ``latentloop export``."""
-    _add(subparsers, "lewm", "a LeWorldModel checkpoint to an INT8 bundle", "folder of the checkpoint", _LEWM_EXAMPLES, _lewm)
+    _add(subparsers, "lewm", "a LeWorldModel checkpoint into an INT8 bundle", "folder of the checkpoint", _LEWM_EXAMPLES, _lewm)
 
 
 def register_vjepa2(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``vjepa2`` to the kinds of ``latentloop export``."""
-    purpose = "a V-JEPA 2 of Hugging Face to an INT8 bundle"
+    purpose = "a V-JEPA 2 of Hugging Face into an INT8 bundle"
     _add(subparsers, "vjepa2", purpose, "folder of the checkpoint", _VJEPA2_EXAMPLES, _vjepa2)
 
 
 def register_vjepa2_official(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``vjepa2-official`` to the kinds of ``latentloop export``."""
-    purpose = "a V-JEPA 2, 2.1 or 2-AC of facebookresearch to an INT8 bundle"
+    purpose = "a V-JEPA 2, 2.1 or 2-AC of facebookresearch into an INT8 bundle"
     _add(subparsers, "vjepa2-official", purpose, "the .pt file", _OFFICIAL_EXAMPLES, _vjepa2_official)
 
 
 def register_vit(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``dinov2``, also known as ``vit``, to the kinds of ``latentloop export``."""
-    purpose = "a Hugging Face vision encoder to an INT8 bundle without a predictor"
+    purpose = "a Hugging Face vision encoder into an INT8 bundle without a predictor"
     _add(subparsers, "dinov2", purpose, "folder of the model", _VIT_EXAMPLES, _vit, aliases=("vit",))
 
 
 def register_onnx(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add ``onnx`` to the kinds of ``latentloop export``."""
-    _add(subparsers, "onnx", "a pair of ONNX files to an INT8 bundle", "signature file (TOML)", _ONNX_EXAMPLES, _onnx)
+    _add(subparsers, "onnx", "a pair of ONNX files into an INT8 bundle", "signature file (TOML)", _ONNX_EXAMPLES, _onnx)
 
 
 def _add(
@@ -128,7 +129,7 @@ def _add(
         help="do not fold outlier channels of norms into the weights behind them (SmoothQuant)",
     )
     parser.add_argument(
-        "--method", choices=METHODS, default="mse", help="where INT8 scales clip (default: %(default)s; docs/export.md says why)"
+        "--method", choices=METHODS, default="mse", help="where INT8 scales clip (default: %(default)s; docs/quantizer.md says why)"
     )
     parser.add_argument(
         "--dynamic",
@@ -156,9 +157,18 @@ def _add(
 def add_frames(parser: argparse.ArgumentParser) -> None:
     """Add where footage comes from."""
     parser.add_argument(
-        "--frames", required=True, metavar="SOURCE", help="video file, folder of pictures, or a live camera (docs/cameras.md)"
+        "--frames",
+        required=True,
+        metavar="SOURCE",
+        help="video file, folder of pictures, or a live camera (docs/cameras.md); MCAP cannot be read yet",
     )
     parser.add_argument("--seconds", type=_seconds, metavar="N", help="of a live camera: how long to film it")
+    parser.add_argument(
+        "--intrinsics",
+        type=Path,
+        metavar="FILE",
+        help="take the lens out of the footage: what 'latentloop calibrate camera' wrote; the same here and on the device",
+    )
 
 
 def reading(frames: str, seconds: float | None) -> str:
@@ -174,6 +184,28 @@ def _seconds(text: str) -> float:
     if not 0.0 < value <= MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {MOST_SECONDS:g}")
     return value
+
+
+def open_any(path: Path) -> Source:
+    """Whatever kind of checkpoint lies there: by the file's ending, or by what config.json in the folder says. Raises UserError."""
+    if path.suffix in (".pt", ".pth"):
+        return _vjepa2_official(path)
+    if not path.is_dir():
+        return _onnx(path)
+    kind = _model_type(path / "config.json")
+    return _lewm(path) if kind is None else _vjepa2(path) if kind == "vjepa2" else _vit(path)
+
+
+class _HuggingFace(msgspec.Struct):
+    model_type: str | None = None
+
+
+def _model_type(config: Path) -> str | None:
+    """What Hugging Face's models say of themselves; None for others, and for a file that whoever opens it will name."""
+    try:
+        return msgspec.json.decode(config.read_bytes(), type=_HuggingFace).model_type
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _lewm(path: Path) -> Source:
@@ -238,6 +270,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
 
     refuse_foreign(args.out)
     check_source(args.frames, args.seconds)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
     if args.dynamic and args.target in TARGETS:
         raise UserError(f"--dynamic is for CPUs only and --target {args.target} has a GPU: leave one of them out")
     progress = ProgressLine(sys.stderr.isatty())
@@ -251,7 +284,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
         progress.say("reading the checkpoint and writing the FP32 graphs")
         source = open_once(stages, args.path, open_source)
         progress.say(reading(args.frames, args.seconds))
-        footage = read_for(source, args.frames, progress.count, args.seconds)
+        footage = read_for(source, args.frames, progress.count, args.seconds, intrinsics)
         read_s = time.perf_counter() - started
         outcome = export_bundle(
             source,
@@ -263,6 +296,7 @@ def _export(args: argparse.Namespace, open_source: Callable[[Path], Source]) -> 
             with_fp32=args.fp32,
             with_samples=args.samples,
             labels=args.labels,
+            intrinsics=intrinsics,
             target=args.target,
             stages=stages,
             say=progress.say,

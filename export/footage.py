@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import onnx
 from numpy.typing import NDArray
 
 from edge.bundle import Part
+from edge.intrinsics import Intrinsics
 from edge.messages import Floats
 from export.effort import LEAST_PLANS, affordable, multiplications, within
 from export.feeds import Plans, Progress, babbled_plans, clips, predictor_steps, unwatched
-from export.frames import Footage, read_footage
+from export.frames import Footage, read_footage, straightened_by
 from export.labels import Labelled, read_labelled
 from export.sources.source import Source
 
@@ -32,16 +34,22 @@ def run_length(source: Source) -> int:
     return source.picture.frames + source.picture.per_step * (source.time.context + horizon - 1)
 
 
-def read_for(source: Source, frames: str, progress: Progress = unwatched, seconds: float | None = None) -> Footage:
-    """frames: a recording, or a live source to film for so many seconds; see read_footage. Blocks until it is read. Raises
-    UserError."""
+def read_for(
+    source: Source,
+    frames: str,
+    progress: Progress = unwatched,
+    seconds: float | None = None,
+    intrinsics: Intrinsics | None = None,
+) -> Footage:
+    """frames: a recording, or a live source to film for so many seconds. intrinsics: of its camera. See read_footage. Blocks
+    until it is read. Raises UserError."""
     picture, length = source.picture, run_length(source)
     steps = 1 + (length - picture.frames) // picture.per_step
     runs: dict[Part, int] = {"encoder": steps, "predictor": predictor_steps(steps, source.time.context)}
     work = sum(multiplications(source.graphs[part]) * times for part, times in runs.items() if part in source.graphs)
     limit = within(WORK_SEEN, work, RUNS)
     step_s = source.time.step_s / picture.per_step
-    return in_steps(read_footage(frames, picture, step_s, length, limit, progress, seconds), source)
+    return in_steps(read_footage(frames, picture, step_s, length, limit, progress, seconds, intrinsics), source)
 
 
 def plan_sets(graphs: Mapping[Part, onnx.ModelProto], wanted: int) -> int:
@@ -55,16 +63,21 @@ def in_steps(footage: Footage, source: Source) -> Footage:
     if frames == 1:
         return footage
     calibration, verification = (clips(half, frames, per_step) for half in (footage.calibration, footage.verification))
-    return Footage(calibration, verification, footage.label)
+    return replace(footage, calibration=calibration, verification=verification)
 
 
 def labelled_for(
-    source: Source, labels: Path | None, normal: NDArray[np.uint8], progress: Progress = unwatched
+    source: Source,
+    labels: Path | None,
+    normal: NDArray[np.uint8],
+    progress: Progress = unwatched,
+    intrinsics: Intrinsics | None = None,
 ) -> Labelled | None:
-    """labels: a file of export.labels, if there is one. normal: runs in which nothing is anomalous. Raises UserError."""
+    """labels: a file of export.labels, if there is one. normal: runs in which nothing is anomalous. intrinsics: of the camera
+    that all of it is from. Raises UserError."""
     if labels is None:
         return None
-    return read_labelled(labels, source.picture, source.time.step_s, normal, source.latent.grid, progress)
+    return read_labelled(labels, source.picture, source.time.step_s, normal, source.latent.grid, progress, intrinsics)
 
 
 def drawn_actions(source: Source, runs: NDArray[np.uint8], seed: int) -> Floats:
@@ -77,6 +90,7 @@ def babbling(source: Source) -> Plans:
     return lambda rng, candidates, horizon: babbled_plans(rng, candidates, horizon, len(source.actions))
 
 
-def verified_on(footage: Footage) -> str:
-    """What was held back from calibration, for people."""
-    return f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
+def verified_on(footage: Footage, name: str = "") -> str:
+    """What was held back from calibration, for people. name: of the footage, where it is not said elsewhere."""
+    runs = f"{len(footage.verification)} runs of {footage.verification.shape[1]} frames from the second half"
+    return runs + (f" of {name}" if name else "") + straightened_by(footage.lens)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Picture
-from edge.cameras.source import Source, parse_source
+from edge.cameras.source import Kind, Source, parse_source
 from edge.clock import NS_PER_S
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics, taken_out
 from edge.messages import Pixels
 from edge.scaling import Scaler
 from export.feeds import Progress, unwatched
@@ -19,6 +21,8 @@ from export.moments import filmed, is_recording, recorded
 
 STARTS_PER_RUN = 4
 """Runs of a short recording overlap: a new one starts this often while one lasts."""
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+"""The first bytes of every MCAP file (mcap.dev/spec)."""
 FEWEST_STARTED = 8
 """Four times as many are followed, however few are wanted, so that both halves have one."""
 
@@ -30,11 +34,12 @@ class FramesError(UserError):
 @dataclass(frozen=True)
 class Footage:
     """calibration, verification: uint8 (E, T, H, W, 3) BGR, from the first and the second half of the recording, so that
-    no frame is in both. label: what it was, for people."""
+    no frame is in both. label: what it was, for people. lens: the one taken out of the pictures (edge.intrinsics.taken_out)."""
 
     calibration: NDArray[np.uint8]
     verification: NDArray[np.uint8]
     label: str
+    lens: str = ""
 
 
 @dataclass
@@ -48,6 +53,7 @@ def check_source(source: str, seconds: float | None = None) -> Source:
     """What can be known before the source is opened, worth asking before long work. seconds: see read_footage. Raises
     CameraError and FramesError."""
     parsed = parse_source(source)
+    _refuse_mcap(parsed)
     if is_recording(parsed) and seconds is not None:
         raise FramesError(f"{parsed.label} is a recording, and --seconds is for live cameras: leave it out")
     if not is_recording(parsed) and seconds is None:
@@ -68,15 +74,17 @@ def read_footage(
     limit: int,
     progress: Progress = unwatched,
     seconds: float | None = None,
+    intrinsics: Intrinsics | None = None,
 ) -> Footage:
     """Read a video file or a folder of pictures, which count as one step apart; or film any live source of the runtime.
 
     length: pictures per run. limit: runs in each half, spread evenly. seconds: how long to film, None for a recording.
-    progress: called with the number of frames read, or with the seconds filmed and in all. Blocks until the source is
-    read. Raises CameraError and FramesError.
+    progress: called with the number of frames read, or with the seconds filmed and in all. intrinsics: those of the camera,
+    whose lens is then taken out as the runtime does it. Blocks until the source is read. Raises CameraError, FramesError and
+    IntrinsicsError.
     """
     parsed = check_source(source, seconds)
-    scaler = Scaler((picture.width, picture.height))
+    scaler = Scaler((picture.width, picture.height), intrinsics)
     step_ns = round(step_s * NS_PER_S)
     spacing_ns = max(step_ns, length * step_ns // STARTS_PER_RUN)
     moments = recorded(parsed, 1.0 / step_s, progress) if seconds is None else filmed(source, seconds, progress)
@@ -116,16 +124,26 @@ def read_footage(
     calibration, verification = (np.stack([np.stack(run.pictures) for run in _spread(half, limit)]) for half in halves)
     filmed_for = "" if seconds is None else f"{seconds:g} s of "
     label = f"{len(calibration)} runs of {length} frames from the first half of {filmed_for}{short_name(parsed)}"
-    return Footage(calibration, verification, label)
+    lens = taken_out(intrinsics)
+    return Footage(calibration, verification, label + straightened_by(lens), lens)
 
 
-def read_steps(source: str, picture: Picture, step_s: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def straightened_by(lens: str) -> str:
+    """For bundles and reports: which lens was taken out of the pictures, empty for none."""
+    return f", straightened by lens {lens}" if lens else ""
+
+
+def read_steps(
+    source: str, picture: Picture, step_s: float, intrinsics: Intrinsics | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """A whole recording at the model's step, a folder's pictures counting as one step apart: uint8 (T, H, W, 3) BGR, and
-    the number of each picture among all frames, (T,). Raises CameraError and FramesError."""
+    the number of each picture among all frames, (T,). intrinsics: see read_footage. Raises CameraError, FramesError and
+    IntrinsicsError."""
     parsed = parse_source(source)
+    _refuse_mcap(parsed)
     if not is_recording(parsed):
         raise FramesError(f"{parsed.label} is live and labels need footage that can be read again: record it to a file")
-    scaler = Scaler((picture.width, picture.height))
+    scaler = Scaler((picture.width, picture.height), intrinsics)
     pictures: list[Pixels] = []
     indices: list[int] = []
     for number, moment in enumerate(recorded(parsed, 1.0 / step_s)):
@@ -137,6 +155,19 @@ def read_steps(source: str, picture: Picture, step_s: float) -> tuple[NDArray[np
     if not pictures:
         raise FramesError(f"{parsed.label} has no picture that can be decoded: give another recording")
     return np.stack(pictures), np.array(indices)
+
+
+def _refuse_mcap(source: Source) -> None:
+    """OpenCV would call it a video that is damaged."""
+    if source.kind is not Kind.FILE:
+        return
+    with Path(source.target).open("rb") as file:
+        found = file.read(len(MCAP_MAGIC))
+    if found == MCAP_MAGIC or Path(source.target).suffix.lower() == ".mcap":
+        raise FramesError(
+            f"{source.label} is an MCAP recording, and its pictures cannot be read yet: save the camera's topic as a video or a "
+            "folder of pictures and give that"
+        )
 
 
 def _enough_s(step_s: float, length: int, tried_s: float) -> int:

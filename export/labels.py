@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge.bundle import Part, Picture
 from edge.engines.engine import Engine
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from edge.memory.concepts import Concepts
 from edge.messages import Floats
 from edge.surprise.scores import places, pool, token_errors
@@ -67,8 +68,9 @@ def read_labelled(
     normal: NDArray[np.uint8],
     grid: tuple[int, int] | None,
     progress: Progress = unwatched,
+    intrinsics: Intrinsics | None = None,
 ) -> Labelled:
-    """Read a labels file and its clips. normal, grid: see Labelled. Raises UserError."""
+    """Read a labels file and its clips. normal, grid: see Labelled. intrinsics: see read_footage. Raises UserError."""
     try:
         labels = msgspec.convert(tomllib.loads(path.read_bytes().decode()), _Labels)
     except OSError as error:
@@ -80,7 +82,7 @@ def read_labelled(
         for first, after in clip.anomalous:
             if not 0 <= first < after:
                 raise UserError(f"labels {path}: {clip.frames!r} has the interval [{first}, {after}): 0 <= first < end must hold")
-        seen, indices = read_steps(str(path.parent / clip.frames), picture, step_s / picture.per_step)
+        seen, indices = read_steps(str(path.parent / clip.frames), picture, step_s / picture.per_step, intrinsics)
         if picture.frames > 1:
             seen, indices = clips_from_cold(seen, picture.frames, picture.per_step), indices[:: picture.per_step]
         pictures.append(seen)

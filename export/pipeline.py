@@ -21,6 +21,7 @@ from edge.bundle import FORMAT, Bundle, GoalCost, Manifest, Part
 from edge.engines.engine import Engine
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge.errors import UserError
+from edge.intrinsics import Intrinsics
 from edge.messages import Floats
 from export.acceptance import Acceptance, Say, accept
 from export.assemble import NO_GRAPHS, assemble, own_version
@@ -90,6 +91,7 @@ def export_bundle(
     with_fp32: bool = False,
     with_samples: bool = True,
     labels: Path | None = None,
+    intrinsics: Intrinsics | None = None,
     target: str | None = None,
     stages: Stages | None = None,
     say: Say = lambda line: None,
@@ -98,8 +100,8 @@ def export_bundle(
     """The whole way. keep_float: layers, by the end of their name, to leave in float beside those of the source.
     how: scales are chosen (export.quantize.pipeline). dynamic: no scales, every call finds its own (export.quantize.dynamic).
     with_fp32: put the graphs from before quantization in as well. with_samples: and some of the pictures, for the device to try
-    engines on. labels: a file of export.labels. target: see accept. stages: those that an interrupted export has finished
-    already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
+    engines on. labels: a file of export.labels. intrinsics: of the camera of its clips. target: see accept. stages: those that an
+    interrupted export has finished already; scale tables are in the cache of how. Blocks for minutes. Raises UserError."""
     stages = Stages(None) if stages is None else stages
     for part, graph in source.graphs.items():
         if (with_fp32 or dynamic) and too_large(size(graph)):
@@ -108,7 +110,7 @@ def export_bundle(
                 f"leave out {'--fp32' if with_fp32 else '--dynamic'}"
             )
     watch = _Stopwatch()
-    labelled = labelled_for(source, labels, footage.calibration, progress)
+    labelled = labelled_for(source, labels, footage.calibration, progress, intrinsics)
     exact: dict[Part, Engine] = {
         part: Remembering(engine_of(graph, f"{part} (fp32)"))
         for part, graph in source.graphs.items()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge.bundle import Bundle
 from edge.cameras.source import parse_source
+from edge.intrinsics import Intrinsics
 from export.acceptance import Say, accept, blamed
 from export.evidence import About, Evidence
 from export.feeds import Progress, unwatched
@@ -30,15 +31,16 @@ def verify_bundle(
     *,
     against: Bundle | None = None,
     labels: Path | None = None,
+    intrinsics: Intrinsics | None = None,
     say: Say = lambda line: None,
     progress: Progress = unwatched,
 ) -> Evidence:
-    """Measure a bundle anew, as an export would. frames, seconds: see read_footage. against: a bundle whose FP32
-    graphs to hold it against. Blocks for minutes. Raises UserError."""
+    """Measure a bundle anew, as an export would. frames, seconds, intrinsics: see read_footage. against: a
+    bundle whose FP32 graphs to hold it against. Blocks for minutes. Raises UserError."""
     source = source_of(bundle)
-    footage = read_for(source, frames, progress, seconds)
+    footage = read_for(source, frames, progress, seconds, intrinsics)
     parts = take_apart(bundle, against)
-    labelled = labelled_for(source, labels, footage.calibration, progress)
+    labelled = labelled_for(source, labels, footage.calibration, progress, intrinsics)
     say("measuring")
     accepted = accept(
         parts.exact,
@@ -50,7 +52,7 @@ def verify_bundle(
         plan_count=plan_sets({part: q.fp32 for part, q in parts.quantized.items()}, VERIFICATION_PLANS),
         commanded=not source.actions,
         about=About(source.name, source.made_from, source.made_with, parts.against),
-        verified_on=f"{verified_on(footage)} of {short_name(parse_source(frames))}",
+        verified_on=verified_on(footage, short_name(parse_source(frames))),
         labelled=labelled,
         say=say,
         progress=progress,

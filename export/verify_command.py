@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edge.bundle import load
+from edge.intrinsics import Intrinsics
 from export.commands import add_frames, reading
 from export.extra import needs_extra
 from export.progress_line import ProgressLine
@@ -53,13 +54,21 @@ def run(args: argparse.Namespace) -> int:
         from export.report.page import render
         from export.verify_bundle import verify_bundle
     check_source(args.frames, args.seconds)
+    intrinsics = Intrinsics.load(args.intrinsics) if args.intrinsics else None
     bundle = load(args.bundle)
     against = load(args.against) if args.against else None
     line = ProgressLine(sys.stderr.isatty())
     line.say(reading(args.frames, args.seconds))
     with tempfile.TemporaryDirectory(prefix="latentloop-") as folder, kept_in(Path(folder)):
         evidence = verify_bundle(
-            bundle, args.frames, args.seconds, against=against, labels=args.labels, say=line.say, progress=line.count
+            bundle,
+            args.frames,
+            args.seconds,
+            against=against,
+            labels=args.labels,
+            intrinsics=intrinsics,
+            say=line.say,
+            progress=line.count,
         )
     line.clear()
     if args.report is not None:

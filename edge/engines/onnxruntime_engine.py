@@ -67,11 +67,21 @@ class OnnxRuntimeEngine:
                 optimised = Path(folder) / "optimised.onnx"
                 if quantized:  # else there is nothing to count, and a large model is not written for nothing
                     options.optimized_model_filepath = str(optimised)
-                self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                try:
+                    self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                except Exception:
+                    if quantized:  # onnxruntime calls a full disk a broken graph
+                        _check_room(Path(folder), len(model))
+                    raise
                 gemms = onnx_file.integer_gemms(optimised.read_bytes()) if quantized else 0
         except onnx_file.OnnxFileError as error:
             raise EngineError(f"{where} is not a usable ONNX file: {error}; export the bundle again") from None
-        except Exception as error:  # onnxruntime raises its own unrelated types, RuntimeError and OSError
+        except OSError as error:
+            raise EngineError(
+                f"{where} needs {_megabytes(len(model))} MB in {tempfile.gettempdir()} while it is loaded ({error.strerror}): free "
+                "space there, or name another folder in TMPDIR"
+            ) from error
+        except Exception as error:  # onnxruntime raises its own unrelated types and RuntimeError
             raise EngineError(f"onnxruntime {ort.__version__} cannot load {where}: {_first_line(error)}") from error
         precision = "fp32" if gemms == 0 else "int8" if gemms == quantized else "mixed"
         if integers and gemms != quantized:
@@ -117,6 +127,17 @@ class OnnxRuntimeEngine:
 
     def close(self) -> None:
         self._binding = self._session = None
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Raises OSError where not even ``size`` bytes can be written."""
+    with (folder / "room").open("wb") as file:
+        file.write(bytes(size))
+        file.flush()
+
+
+def _megabytes(size: int) -> int:
+    return max(1, round(size / 1e6))
 
 
 def _first_line(error: Exception) -> str:

@@ -89,7 +89,7 @@ def _files(evidence: Evidence, bundle: Bundle | None) -> str:
         )
         whole = f'<tr><td class="mono">bundle.toml</td><td></td><td class="hash">{bundle.sha256}</td></tr>'
         named = '<th>file</th><th class="number">size</th><th>sha256</th>'
-        listed = f'<h3>Files of the bundle</h3><div class="wide"><table><tr>{named}</tr>{files}{whole}</table></div>'
+        listed = f'<h3>Files of the bundle</h3><div class="wide"><table class="files"><tr>{named}</tr>{files}{whole}</table></div>'
     return f"<section><h2>Sizes and hashes</h2>{sizes}{listed}</section>" if sizes or listed else ""
 
 

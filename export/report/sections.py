@@ -76,9 +76,8 @@ def gate(evidence: Evidence) -> str:
     rows = "".join(_gate_row(line) for line in evidence.gate)
     titles = '<th>figure</th><th class="number">measured</th><th class="number">limit</th><th>&ensp;room used</th><th></th>'
     note = "A bundle is written only if every line holds."
-    return (
-        f'<section><h2>Gate</h2><p class="hint">{note}</p><div class="wide"><table><tr>{titles}</tr>{rows}</table></div></section>'
-    )
+    table = f'<table class="gate"><tr>{titles}</tr>{rows}</table>'
+    return f'<section><h2>Gate</h2><p class="hint">{note}</p><div class="wide">{table}</div></section>'
 
 
 def plots(evidence: Evidence) -> str:
@@ -127,12 +126,16 @@ def layers(evidence: Evidence) -> str:
         shown = _bars(found[:SHOWN], most)
         rest = found[SHOWN:]
         folded = f"<details><summary>{len(rest)} more</summary>{_bars(rest, most)}</details>" if rest else ""
-        parts.append(f"<div><h3>{escape(part)}: {len(found)} layers</h3>{shown}{folded}</div>")
+        count = "1 layer" if len(found) == 1 else f"{len(found)} layers"
+        parts.append(f"<div><h3>{escape(part)}: {count}</h3>{shown}{folded}</div>")
     note = (
         "Relative error of what each quantized Linear gives inside the whole INT8 graph, so with the errors of all before it. "
         "In a rollout a layer is used in every step; its worst one counts."
     )
-    return f'<section><h2>Error by layer</h2><p class="hint">{note}</p><div class="columns">{"".join(parts)}</div></section>'
+    return (
+        f'<section><h2>Error by layer</h2><p class="hint">{note}</p><div class="columns">{"".join(parts)}</div>'
+        f"{_kept_in_float(evidence)}</section>"
+    )
 
 
 def lint(evidence: Evidence) -> str:
@@ -193,13 +196,14 @@ def anomaly(evidence: Evidence) -> str:
     return f'<section><h2>Anomalies</h2><p class="hint">{note}</p><table><tr>{titles}</tr>{rows}</table></section>'
 
 
-def percent(value: float) -> str:
-    """Three figures at most, however small."""
+def percent(value: float, *, in_column: bool = False) -> str:
+    """Three figures, however small. in_column: zeros at the end stay, so that numbers below each other are of one length."""
     if value == 0.0 or not math.isfinite(value):
         return "0 %" if value == 0.0 else str(value)
     share = 100.0 * value
     digits = max(0, min(4, 2 - math.floor(math.log10(abs(share)))))
-    return f"{share:.{digits}f}".rstrip("0").rstrip(".") + " %" if digits else f"{share:.0f} %"
+    written = f"{share:.{digits}f}"
+    return (written.rstrip("0").rstrip(".") if digits and not in_column else written) + " %"
 
 
 def size(count: int) -> str:
@@ -208,7 +212,7 @@ def size(count: int) -> str:
 
 
 def _gate_row(line: Judged) -> str:
-    value = "not a number" if line.measured is None else f"{line.measured:.5g}"
+    value = "not a number" if line.measured is None else _digits(line.measured)
     used = _room_used(line)
     meter = f'<div class="meter{"" if line.passed else " over"}"><i style="width:{100 * min(used, 1.0):.0f}%"></i></div>'
     what = f'<span class="what">{escape(_WHAT.get(line.section, ""))}</span>'
@@ -217,6 +221,22 @@ def _gate_row(line: Judged) -> str:
         f'<tr><td>{escape(name_of(line))}{what}</td><td class="number">{value}</td>'
         f'<td class="number">{bound_of(line)}</td><td title="{percent(used)} of what is allowed">{meter}</td><td>{mark}</td></tr>'
     )
+
+
+def _kept_in_float(evidence: Evidence) -> str:
+    """Layers that the gate did not let into INT8, with the reason."""
+    kept: Mapping[str, Mapping[str, str]] = evidence.figures.get("kept_in_float", {})
+    rows = "".join(
+        f'<li><span class="mono">{_breakable(layer)}</span> of the {escape(part)}: {escape(why)}</li>'
+        for part, found in kept.items()
+        for layer, why in found.items()
+    )
+    return f'<h3>Kept in float</h3><ul class="kept">{rows}</ul>' if rows else ""
+
+
+def _breakable(name: str) -> str:
+    """A dotted name as HTML that breaks at its dots first."""
+    return escape(name).replace(".", ".<wbr>")
 
 
 def _room_used(line: Judged) -> float:
@@ -235,8 +255,9 @@ def _bars(found: Sequence[LayerError], most: float) -> str:
         places = f", in {each.places} places" if each.places > 1 else ""
         name = escape(each.layer)
         rows.append(
-            f'<span class="name" title="{name}{places}">{name}</span><span class="track"><i style="width:{width:.1f}%"></i></span>'
-            f'<span class="value" title="cosine {each.cosine:.6g}">{percent(each.relative_error)}</span>'
+            f'<span class="name" title="{name}{places}">{_breakable(each.layer)}</span>'
+            f'<span class="track"><i style="width:{width:.1f}%"></i></span>'
+            f'<span class="value" title="cosine {each.cosine:.6g}">{percent(each.relative_error, in_column=True)}</span>'
         )
     return f'<div class="bars">{"".join(rows)}</div>'
 
@@ -250,4 +271,6 @@ def _mark(good: bool, yes: str, no: str) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.5g}"
+    """Five figures, as many as are measured; of 1 as well, which else looks exact."""
+    written = f"{value:.5g}"
+    return "1.0000" if written == "1" else written

@@ -11,11 +11,12 @@ import pytest
 from calibration.activations import ScaleTable
 from edge.bundle import load
 from edge.errors import UserError
-from export import activations
+from export import activations, commands
 from export.footage import read_for, run_length
 from export.frames import read_footage
 from export.pipeline import calibrate, export_bundle
 from export.quantize.pipeline import Calibration
+from export.reference.random_vit import write_random_vit
 from export.sources.bundle import open_bundle
 from export.sources.onnx_pair import open_onnx_pair
 from tests.export.sources.pair import write_pair, write_pictures
@@ -95,3 +96,35 @@ def test_a_bundle_with_its_fp32_graphs_is_a_source(tmp_path, frames, capsys):
     assert load(tmp_path / "bundle").manifest.graphs.encoder.fp32 is None
     with pytest.raises(UserError, match="has no FP32 encoder to calibrate: export it with --fp32"):
         command(tmp_path / "bundle", "--frames", frames)
+
+
+@pytest.mark.parametrize(
+    ("path", "config", "opened"),
+    [
+        ("weights.pt", None, "_vjepa2_official"),
+        ("model/signature.toml", None, "_onnx"),
+        ("model", None, "_lewm"),  # which says that there is no config.json
+        ("model", "{", "_lewm"),
+        ("model", '{"_target_": "stable_worldmodel.wm.lewm.LeWM", "encoder": {"size": "tiny"}}', "_lewm"),
+        ("model", '{"model_type": "vjepa2", "crop_size": 256}', "_vjepa2"),
+        ("model", '{"model_type": "dinov2"}', "_vit"),
+        ("model", '{"model_type": "llama"}', "_vit"),  # which names those that it knows
+    ],
+)
+def test_every_kind_of_checkpoint_is_told_by_what_lies_there(tmp_path, monkeypatch, path, config, opened):
+    asked = []
+    for name in ("_lewm", "_vjepa2", "_vjepa2_official", "_vit", "_onnx"):
+        monkeypatch.setattr(commands, name, lambda given, name=name: asked.append((name, given)))
+    (tmp_path / "model").mkdir()
+    if config is not None:
+        (tmp_path / "model" / "config.json").write_text(config)
+    commands.open_any(tmp_path / path)
+    assert asked == [(opened, tmp_path / path)]
+
+
+def test_the_activations_of_a_vision_encoder_are_measured_too(tmp_path, frames, capsys):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 14}
+    write_random_vit({"model_type": "dinov2", "image_size": 28, **sizes}, tmp_path / "model")
+    (tmp_path / "model" / "latentloop.toml").write_text("picture = [28, 28]\n")
+    assert command(tmp_path / "model", "--frames", frames) == 0
+    assert "encoder: 4 Linears on 4 activations, method mse" in capsys.readouterr().out

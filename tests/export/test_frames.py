@@ -9,7 +9,7 @@ import pytest
 from edge.bundle import Picture
 from edge.cameras.camera import CameraError
 from edge.scaling import Scaler
-from export.frames import FramesError, read_footage
+from export.frames import FramesError, check_source, read_footage, read_steps
 
 PICTURE = Picture(12, 16)
 
@@ -78,3 +78,12 @@ def test_an_empty_folder_and_a_live_camera_without_seconds_are_refused(tmp_path)
 def test_a_recording_has_its_own_length(numbered):
     with pytest.raises(FramesError, match=r"is a recording, and --seconds is for live cameras: leave it out"):
         read_footage(str(numbered), PICTURE, 0.1, 5, 100, seconds=60.0)
+
+
+@pytest.mark.parametrize(("name", "content"), [("drive.mcap", b"anything"), ("drive.bag", b"\x89MCAP0\r\n and records")])
+def test_an_mcap_recording_is_told_apart_from_a_broken_video(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FramesError, match=rf"{name} is an MCAP recording, and its pictures cannot be read yet: save"):
+        check_source(str(tmp_path / name))
+    with pytest.raises(FramesError, match="is an MCAP recording"):
+        read_steps(str(tmp_path / name), PICTURE, 0.1)

@@ -47,6 +47,10 @@ def test_a_browser_shows_it_whole(exported, tmp_path, scheme):
         assert page.locator("table").first.locator("tr").count() == len(evidence.gate) + 1
         assert page.get_by_text("4 x").is_visible() and page.get_by_text(exported.bundle.sha256).is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.set_viewport_size({"width": 400, "height": 800})
+        hidden = "[...document.querySelectorAll('.mark, .hash, .value')].filter(x => x.getBoundingClientRect().right > innerWidth)"
+        assert page.evaluate(f"{hidden}.length") == 0  # no column that has to be scrolled to
+        assert page.evaluate("Math.max(...[...document.querySelectorAll('td')].map(x => x.offsetHeight))") < 200
         browser.close()
     assert complaints == [] and [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
@@ -83,6 +87,14 @@ def test_damaged_evidence_is_named(exported, tmp_path):
         evidence_of(bundle)
 
 
+def test_layers_that_stayed_in_float_are_named_with_the_reason(exported):
+    evidence = evidence_of(exported.bundle)
+    assert "Kept in float" not in render(evidence)
+    kept = {"encoder": {"blocks.1.<up>": "alone it costs 9 %"}}
+    page = render(msgspec.structs.replace(evidence, figures=evidence.figures | {"kept_in_float": kept}))
+    assert "Kept in float" in page and "blocks.<wbr>1.<wbr>&lt;up&gt;</span> of the encoder: alone it costs 9 %" in page
+
+
 def test_ticks_are_round_and_cover_the_range():
     for low, high in ((0.0, 0.37), (-3.2, 8.1), (0.0, 1e-6), (21.0, 26.3), (0.0, 48000.0)):
         marks = ticks(low, high)
@@ -92,3 +104,4 @@ def test_ticks_are_round_and_cover_the_range():
 
 def test_percentages_have_three_figures():
     assert [percent(x) for x in (0.0, 1.0, 0.0234, 0.000123, 0.96, 2.5)] == ["0 %", "100 %", "2.34 %", "0.0123 %", "96 %", "250 %"]
+    assert [percent(x, in_column=True) for x in (0.052, 0.0511, 0.00801, 2.5)] == ["5.20 %", "5.11 %", "0.801 %", "250 %"]

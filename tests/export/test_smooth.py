@@ -157,6 +157,97 @@ def test_folding_never_changes_the_function(seed, k, widths, biased, spread, dea
     assert np.linalg.norm(outputs(smoothed.model, feeds) - exact) <= 1e-4 * np.linalg.norm(exact)
 
 
+def modulated(planted: Mapping[int, float] = OUTLIERS, *, repeats: int = 1, behind_norm: bool = False) -> onnx.ModelProto:
+    """A block as diffusion transformers have it, so often with the same weights: a condition made of x shifts and scales a norm
+    without a scale of its own (one that is all 1), twice. planted: as for block, from the shift. behind_norm: of the condition."""
+    rng = np.random.default_rng(0)
+    constants = {"ones": np.ones(D, np.float32), "one": np.array(1.0, np.float32)}
+    constants |= {"made": weight(rng, D, 4 * D), "made.bias": rng.normal(0, 0.3, 4 * D).astype(np.float32)}
+    constants |= {"up": weight(rng, D, D), "down": weight(rng, D, D)}
+    for channel, size in planted.items():
+        for first, name in ((0, "up"), (2 * D, "down")):
+            constants["made"][:, first + channel] *= size
+            constants["made.bias"][first + channel] *= size
+            constants[name][channel] /= size
+    nodes, x = [], "x"
+    for n in range(repeats):
+        condition = f"condition{n}"
+        if behind_norm:
+            nodes.append(norm(x, condition, "ones"))
+        else:
+            nodes.append(helper.make_node("Sigmoid", [x], [condition], condition))
+        nodes += [
+            matmul(condition, "made", f"product{n}"),
+            helper.make_node("Add", [f"product{n}", "made.bias"], [f"sum{n}"], f"sum{n}"),
+            helper.make_node("Split", [f"sum{n}"], [f"{p}{n}" for p in ("h", "g", "k", "l")], f"split{n}", axis=1, num_outputs=4),
+        ]
+        for shift, scale, name in (("h", "g", "up"), ("k", "l", "down")):
+            y = f"{name}{n}"
+            nodes += [
+                norm(x, f"n_{y}", "ones"),
+                helper.make_node("Add", [f"{scale}{n}", "one"], [f"s_{y}"], f"s_{y}"),
+                helper.make_node("Mul", [f"n_{y}", f"s_{y}"], [f"m_{y}"], f"m_{y}"),
+                helper.make_node("Add", [f"m_{y}", f"{shift}{n}"], [f"a_{y}"], f"a_{y}"),
+                matmul(f"a_{y}", name, y),
+            ]
+            x = y
+    return graph(nodes, constants, D, {x: D})
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+@pytest.mark.parametrize("behind_norm", [False, True])
+def test_modulated_norms_are_folded_into_what_makes_their_shift(repeats, behind_norm):
+    """Exactly, for one step and for steps that share weights; also where the condition comes from a norm that is folded too."""
+    model = modulated(repeats=repeats, behind_norm=behind_norm)
+    feeds = batches(1, 4)
+    smoothed = smooth(model, feeds)
+    assert len(smoothed.folded) == (3 if behind_norm else 2) * repeats and smoothed.left == {}
+    assert error(outputs(smoothed.model, feeds), outputs(model, feeds)) < 2e-5
+    before, after = (np.abs(constant(each, "made.bias")) for each in (model, smoothed.model))
+    assert before[3] > 10 and after[3] < before[3] / 5  # the planted channel of the first shift
+
+
+def test_int8_keeps_a_modulated_block_with_outliers():
+    """The figures of docs/export.md: shown by pytest -s."""
+    seen, fresh = batches(1, 16), batches(2, 16)
+
+    def lost(model: onnx.ModelProto, original: onnx.ModelProto) -> float:
+        return error(outputs(quantize(model, lambda: seen, made_from="a test").model, fresh), outputs(original, fresh))
+
+    ruined, plain = modulated(), modulated({})
+    without, with_it, never = lost(ruined, ruined), lost(smooth(ruined, seen).model, ruined), lost(plain, plain)
+    print(f"modulated: {without:.1%} without, {with_it:.1%} with, {never:.1%} if there never were outliers")
+    assert with_it < without / 5 and with_it < 2.0 * never
+
+
+def read_twice(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The shift is also read by something else."""
+    return [*nodes, helper.make_node("Mul", ["h0", "down0"], ["y"], "elsewhere")]
+
+
+def weights_elsewhere(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The weights that make the shift make something else too."""
+    return [
+        *nodes,
+        matmul("x", "made", "other"),
+        helper.make_node("Split", ["other"], ["o1", "o2", "o3", "o4"], "again", axis=1, num_outputs=4),
+        helper.make_node("Add", ["o1", "down0"], ["y"], "both"),
+    ]
+
+
+@pytest.mark.parametrize(("more", "left"), [(read_twice, 1), (weights_elsewhere, 2)])
+def test_a_shift_that_something_else_needs_is_left_alone(more, left):
+    model = modulated()
+    nodes = more(list(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "y"
+    onnx.checker.check_model(model, full_check=True)
+    feeds = batches(1, 4)
+    smoothed = smooth(model, feeds)
+    assert len(smoothed.left) == left and error(outputs(smoothed.model, feeds), outputs(model, feeds)) < 2e-5
+
+
 def test_the_factors_are_those_of_the_paper_and_1_where_a_channel_is_dead():
     x, w = np.array([100.0, 0.0, 4.0, 9.0], np.float32), np.array([0.01, 1.0, 0.0, 1.0], np.float32)
     np.testing.assert_allclose(factors(x, w, 0.5), [100.0, 1.0, 1.0, 3.0], rtol=1e-6)

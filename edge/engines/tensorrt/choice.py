@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.bundle import Bundle, Part
+from edge.bundle import Bundle, Part, Precision
 from edge.engines.engine import Engine, EngineError
 from edge.engines.tensorrt.cache import PlanCache
 from edge.engines.tensorrt.library import Library, Machine, find_library
@@ -28,12 +28,7 @@ class Choice:
 def choose(records: list[Record], bundle: Bundle, part: Part, machine: Machine) -> Choice:
     """Sort the records of a part. A plan that was not faster than onnxruntime in its own trial is refused too, because the
     fastest wins. Raises OSError if a graph cannot be read."""
-    graph = bundle.graph(part)
-    hashes = {
-        kind: hashlib.sha256((bundle.folder / file).read_bytes()).hexdigest()
-        for kind, file in (("int8", graph.file), ("fp32", graph.fp32))
-        if file is not None
-    }
+    hashes = graph_hashes(bundle, part)
     usable, refused = [], []
     for record in records:
         if (record.bundle, record.part) != (bundle.manifest.name, part):
@@ -52,6 +47,13 @@ def choose(records: list[Record], bundle: Bundle, part: Part, machine: Machine) 
         else:
             usable.append(record)
     return Choice(tuple(sorted(usable, key=lambda record: record.milliseconds)), tuple(refused))
+
+
+def graph_hashes(bundle: Bundle, part: Part) -> dict[Precision, str]:
+    """sha256 of the graphs that a part has. Raises OSError."""
+    graph = bundle.graph(part)
+    files: tuple[tuple[Precision, str | None], ...] = (("int8", graph.file), ("fp32", graph.fp32))
+    return {kind: hashlib.sha256((bundle.folder / file).read_bytes()).hexdigest() for kind, file in files if file is not None}
 
 
 def accepted_engine(

@@ -15,10 +15,10 @@ from edge.engines.engine import EngineError
 from edge.engines.peers import usual_engine
 from edge.engines.tensorrt.builder import NORMAL, Effort
 from edge.engines.tensorrt.cache import PlanCache
-from edge.engines.tensorrt.choice import choose
+from edge.engines.tensorrt.choice import choose, graph_hashes
 from edge.engines.tensorrt.library import Library, NoTensorRt, find_library
 from edge.engines.tensorrt.making import check_engine, make_engines, parts_of, said
-from edge.engines.tensorrt.record import Record
+from edge.engines.tensorrt.record import Record, mismatches
 from edge.engines.tensorrt.telling import Step
 from edge.engines.trial import Verdict
 
@@ -104,7 +104,9 @@ def _check(args: argparse.Namespace) -> int:
     encoder = usual_engine(bundle, "encoder")
     found = []
     for part in parts_of(bundle):
-        for record in choose(cache.records(), bundle, part, library.machine).usable:
+        choice = choose(cache.records(), bundle, part, library.machine)
+        found += [record for record, _ in choice.refused]
+        for record in choice.usable:
             progress.say(f"{part} as {record.recipe}: comparing")
             try:
                 verdict = check_engine(bundle, record, library, cache.plan(record), encoder)
@@ -120,13 +122,14 @@ def _list(args: argparse.Namespace) -> int:
     try:
         return _report(args, bundle, records, find_library())
     except NoTensorRt as error:
-        if not args.json:
-            print(f"none can be used: {error}")
-        return _report(args, bundle, records, None)
+        return _report(args, bundle, records, None, str(error))
 
 
-def _report(args: argparse.Namespace, bundle: Bundle | None, records: list[Record], library: Library | None) -> int:
-    """Print the records, of one bundle if it is given, with the reasons why they are not used; the exit code."""
+def _report(
+    args: argparse.Namespace, bundle: Bundle | None, records: list[Record], library: Library | None, nothing_runs: str = ""
+) -> int:
+    """Print the records, of one bundle if it is given, with the reasons why they are not used; the exit code. nothing_runs:
+    why there is no library."""
     if bundle is not None:
         records = [record for record in records if record.bundle == bundle.manifest.name]
     reasons: dict[str, str] = {}
@@ -135,23 +138,41 @@ def _report(args: argparse.Namespace, bundle: Bundle | None, records: list[Recor
         for part in parts_of(bundle):
             choice = choose(records, bundle, part, library.machine)
             reasons |= {record.key.digest(): reason for record, reason in choice.refused}
-            if not any(r.part == part and r.accepted and r.key.machine == library.machine for r in records):
+            graphs = graph_hashes(bundle, part)
+            if not any(
+                r.part == part and r.accepted and not any(mismatches(r.key, library.machine, graphs.get(r.graph, "")))
+                for r in records
+            ):
                 without.append(part)
+    elif library is not None:  # whatever graphs their bundles have now, the machine must be the same
+        misfits = ((r.key, "; ".join(mismatches(r.key, library.machine, r.key.onnx_sha256))) for r in records)
+        reasons = {key.digest(): misfit for key, misfit in misfits if misfit}
+    else:
+        reasons = {r.key.digest(): f"it needs TensorRT {r.key.machine.tensorrt} on {r.key.machine.gpu!r}" for r in records}
     rows: list[dict[str, Any]] = [
         {**msgspec.to_builtins(record), "precision": record.precision, "not_used": reasons.get(record.key.digest())}
         for record in records
     ]
     if args.json:
-        print(json.dumps({"machine": msgspec.to_builtins(library.machine) if library else None, "engines": rows}, indent=1))
+        machine = msgspec.to_builtins(library.machine) if library else None
+        print(json.dumps({"machine": machine, "no_tensorrt": nothing_runs or None, "engines": rows}, indent=1))
     else:
         for record in records:
             print(f"{record.bundle:<12} {record.part:<10} {record.recipe:<14} {said(record)}")
             if record.accepted and record.key.digest() in reasons:
                 print(f"{'':<38} > not used: {reasons[record.key.digest()]}")
         if not records:
-            print("no engines were built yet")
+            of = "" if bundle is None else f" of {bundle.manifest.name}"
+            print(f"no engine{of} is in {PlanCache().folder}")
+        if nothing_runs:
+            print(f"none can be built or used here: {nothing_runs}")
+        elif not records and bundle is None:
+            print("to build some: latentloop engines build BUNDLE")
         if without:
-            print(f"without an accepted engine: {', '.join(without)}; onnxruntime runs them")
+            print(
+                f"without an engine that passed here: {', '.join(without)}; onnxruntime runs them, and "
+                f"'latentloop engines build {args.bundle}' builds them"
+            )
     return 1 if without else 0
 
 

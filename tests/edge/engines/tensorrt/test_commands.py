@@ -72,9 +72,13 @@ def test_a_bundle_that_is_none_is_told_before_anything_else() -> None:
 def test_the_list_works_without_tensorrt(filled: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list") == 0
     text = capsys.readouterr().out
-    assert "none can be used: there is no NVIDIA GPU" in text and "camera       encoder    int8 " in text
+    assert "none can be built or used here: there is no NVIDIA GPU" in text and "camera       encoder    int8 " in text
+    assert "> not used: it needs TensorRT 10.3.0 on 'Orin'" in text
+    assert run("list", "rover") == 0
+    assert f"no engine of rover is in {filled.folder}\nnone can be built" in capsys.readouterr().out
     assert run("list", "rover", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"machine": None, "engines": []}
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["machine"], listed["engines"]) == (None, []) and "no NVIDIA GPU" in listed["no_tensorrt"]
 
 
 def test_the_list_says_what_is_used_and_why_not(
@@ -84,12 +88,34 @@ def test_the_list_says_what_is_used_and_why_not(
     assert run("list", "camera") == 1
     text = capsys.readouterr().out
     assert "4.5 times as fast (2.00 ms, onnxruntime 9.00 ms), error 0.0010 on noise" in text and "refused, too far off" in text
-    assert "without an accepted engine: predictor; onnxruntime runs them" in text and "not used" not in text
+    assert "without an engine that passed here: predictor; onnxruntime runs them" in text and "not used" not in text
     here(monkeypatch, THOR)
     assert run("list", "camera", "--json") == 1
     listed: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert listed["machine"]["gpu"] == "Thor" and len(listed["engines"]) == 2
     assert all("built by TensorRT 10.3.0 and this is 10.16.1" in row["not_used"] for row in listed["engines"])
+    assert run("list") == 0  # also without a bundle: a cache that was copied from another machine
+    assert "> not used: it was built by TensorRT 10.3.0 and this is 10.16.1" in capsys.readouterr().out
+
+
+def test_engines_of_an_older_graph_do_not_count(
+    filled: PlanCache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here(monkeypatch, ORIN)
+    monkeypatch.setattr(commands, "graph_hashes", lambda bundle, part: {"int8": "of today"})
+    assert run("list", "camera") == 1
+    assert "without an engine that passed here: encoder, predictor" in capsys.readouterr().out
+
+
+def test_an_empty_cache_says_where_it_is_and_what_fills_it(
+    cache: PlanCache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here(monkeypatch, ORIN)
+    assert run("list") == 0
+    assert capsys.readouterr().out == f"no engine is in {cache.folder}\nto build some: latentloop engines build BUNDLE\n"
+    assert run("check", "camera") == 1
+    said = capsys.readouterr().out
+    assert f"no engine of camera is in {cache.folder}" in said and "'latentloop engines build camera' builds them" in said
 
 
 def test_a_check_finds_nothing_to_check_on_another_machine(
@@ -97,7 +123,9 @@ def test_a_check_finds_nothing_to_check_on_another_machine(
 ) -> None:
     here(monkeypatch, THOR)
     assert run("check", "camera") == 1
-    assert "without an accepted engine: encoder, predictor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "without an engine that passed here: encoder, predictor" in said
+    assert "> not used: it was built by TensorRT 10.3.0" in said and "no engine" not in said
 
 
 def test_a_check_of_a_damaged_plan_fails(
