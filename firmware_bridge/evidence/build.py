@@ -23,13 +23,24 @@ MIXED = Board(
     trajectory_points=6,
 )
 """Both kinds of axis and a small trajectory buffer, which is soon full."""
+FULL = Board(
+    (
+        BoardAxis("pan", Mode.POSITION, AxisLimits(3_000, 9_000, -1_500, 1_500), StopPolicy.HOLD),
+        BoardAxis("belt", Mode.VELOCITY, AxisLimits(5_000, 50_000), StopPolicy.COAST, over_current_ma=2_000),
+        BoardAxis("tilt", Mode.POSITION, AxisLimits(2_000, 30_000, -200, 900), StopPolicy.RELEASE, 300, 0, 400),
+    ),
+    trajectory_points=6,
+    under_voltage_mv=6_000,
+)
+"""Two joints and a belt, with every measured fault compiled in."""
 DRIVERS = {
     "corrupted": ("corrupted.c",),
     "sequences": ("sequences.c", "sequence.c"),
     "fuzz": ("fuzz.c", "sequence.c"),
+    "replay": ("replay.c",),
 }
 """Their sources, which lie beside this file."""
-BOARDS = {"rover": ROVER, "arm": ARM, "mixed": MIXED}
+BOARDS = {"rover": ROVER, "arm": ARM, "mixed": MIXED, "full": FULL}
 
 
 def build(
