@@ -56,16 +56,43 @@ def build(
 
     firmware: where the sources of the core are. Raises BridgeError without a compiler or if something does not compile.
     """
-    found = shutil.which(compiler)
-    if found is None:
-        raise BridgeError(f"there is no C compiler ({compiler}) on this machine: install one")
+    sources = [*(HERE / name for name in DRIVERS[driver]), *(firmware / name for name in CORE_SOURCES)]
+    return link(compile_all(sources, folder, board, firmware, options, compiler), folder / driver, options, compiler)
+
+
+def compile_all(
+    sources: Sequence[Path],
+    folder: Path,
+    board: Board,
+    firmware: Path = FIRMWARE,
+    options: Sequence[str] = ("-O2", *TRAPPED),
+    compiler: str = "cc",
+) -> list[Path]:
+    """An object of each source, for a board, in folder. firmware: where the headers of the core are. Raises as build."""
     (folder / "board.h").write_text(board_header(board))
-    sources = [*(str(HERE / name) for name in DRIVERS[driver]), *(str(firmware / name) for name in CORE_SOURCES)]
-    program = folder / driver
     includes = ("-I", str(folder), "-I", str(firmware), "-I", str(HERE))
-    command = [found, "-std=c99", "-g", *options, *includes, *sources, "-o", str(program)]
+    command = [found(compiler), "-std=c99", *options, *includes, "-c", *map(str, sources)]
+    _run(command, folder, f"{sources[0].name} could not be compiled with the core in {firmware}")
+    return [folder / source.with_suffix(".o").name for source in sources]
+
+
+def link(objects: Sequence[Path], target: Path, options: Sequence[str] = TRAPPED, compiler: str = "cc") -> Path:
+    """A program, or with -shared among the options a library. Raises as build."""
+    command = [found(compiler), *options, *map(str, objects), "-o", str(target)]
+    _run(command, target.parent, f"{target.name} could not be linked")
+    return target
+
+
+def found(tool: str) -> str:
+    """Its path. Raises BridgeError where it is missing."""
+    path = shutil.which(tool)
+    if path is None:
+        raise BridgeError(f"there is no C compiler ({tool}) on this machine: install one")
+    return path
+
+
+def _run(command: Sequence[str], folder: Path, failed: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["no reason given"]
-        raise BridgeError(f"{driver}.c could not be compiled with the core in {firmware}: {said[0]}")
-    return program
+        raise BridgeError(f"{failed}: {said[0]}")

@@ -77,7 +77,7 @@ class Recorder:
         core = self.reference
         shown = [before, struct.pack("<BI", core.state, core.faults)]
         shown += [struct.pack("<Bii", *axis) for axis in zip(core.drives, core.outputs, core.speeds, strict=True)]
-        shown += [Stats(**core.counters).pack(), struct.pack("<H", len(core.tx)), core.tx]
+        shown += [Stats(**core.counters).pack(), struct.pack("<H", len(core.tx)), bytes(core.tx)]
         expected = b"".join(shown)
         self.record += struct.pack("<BIH", kind, now_us, len(given)) + given + struct.pack("<H", len(expected)) + expected
 

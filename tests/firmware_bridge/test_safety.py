@@ -9,6 +9,7 @@ import pytest
 
 from firmware_bridge import framing
 from firmware_bridge.board import ROVER
+from firmware_bridge.evidence.life import Raw
 from firmware_bridge.framing import ACK_REQ, checksum, cobs_encode
 from firmware_bridge.messages import (
     MAGIC,
@@ -36,7 +37,7 @@ from firmware_bridge.messages import (
     TimeRsp,
     limits_crc,
 )
-from tests.firmware_bridge.cores import U32, AnyCore, Bench, CCore, PythonCore, Raw
+from tests.firmware_bridge.cores import U32, AnyCore, Bench, CCore, PythonCore
 
 MAX = ROVER.max_speed[0]
 STEP = ROVER.max_acceleration[0] // 1000  # mrad/s per millisecond
