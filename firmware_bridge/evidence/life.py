@@ -32,6 +32,7 @@ from firmware_bridge.messages import (
     Ping,
     Point,
     SetNow,
+    State,
     StateReport,
     Stats,
     Subscribe,
@@ -50,7 +51,7 @@ LIMITS_MS = (0, 1, 20, 40, 50, 100, 200, 300, 500, 1000, 2000, 2**31 // 1000)
 STEPS = (
     *["tick"] * 3, "pause", *["edge"] * 4, "hello", *["live"] * 3, *["lease"] * 2, *["arm"] * 3, *["set"] * 3, "disarm",
     "estop", "button", *["clear"] * 2, "faults", "ask", "subscribe", "odd", "noise", "short", *["push"] * 3, "limits",
-    "parameter", "measure", *["event"] * 2, "deaf", "tasks",
+    "parameter", *["measure"] * 2, *["event"] * 2, "deaf", "tasks", "idle", "version", "queue", "move",
 )  # fmt: skip
 
 
@@ -151,7 +152,24 @@ class Life:
         """One thing that a host, a line or a board may do, or some time."""
         if self._deaf > 0:
             self._deaf -= 1
+        if self.subject.reference.state is not State.ACTIVE and self._choose.integer(0, 2) == 0:
+            self._revive()
         getattr(self, f"_step_{self._choose.among(STEPS)}")()
+
+    def _revive(self) -> None:
+        """Whatever has stopped it: as an honest host and a mended board would, up to ARM."""
+        reference = self.subject.reference
+        if reference.state in (State.ESTOP, State.FAULT):
+            self.subject.measure(reference.outputs, reference.outputs, [0] * self._n, 0, 0)
+            self.subject.set_faults(0)
+            self._wait(1)
+            self._say(EstopClear(reference.challenge))
+        if reference.state is State.IDLE or self._session == 0:
+            self._say(self._hello(nonce=self._choose.integer(0, 9)), session=0)
+            self._say(Subscribe(StateReport.TYPE, 5))
+        self._lease(self._choose.among([1, 1, 1, 0]))
+        self._at(self.board.engage_within_us)
+        self._say(Arm(self._limits_crc, BOOT))
 
     # -- time --------------------------------------------------------------------------------------------------
 
@@ -267,6 +285,29 @@ class Life:
         self._at(self.board.engage_within_us)
         self._ask(Arm(self._limits_crc ^ (wrong & 1), BOOT ^ (wrong & 2)))
 
+    def _step_idle(self) -> None:
+        """Armed, but the loop does not engage, for longer than it may."""
+        self._say(Disarm())
+        self._wait(1000)
+        self._lease(0)
+        self._at(self.board.engage_within_us)
+        self._say(Arm(self._limits_crc, BOOT))
+        for _ in range(self._choose.integer(1, 11)):
+            self._wait(self._choose.among([99_999, 100_000, 90_000]))
+            self._lease(0)
+
+    def _step_move(self) -> None:
+        """A while of honest driving."""
+        until_us = self._at(400_000)
+        self._lease()
+        self._say(self._command(until_us))
+        us = self._choose.among([1000, 1000, 3_001, 10_000])
+        for k in range(self._choose.integer(10, 120)):
+            if k % 20 == 0:
+                self._lease()
+                self._say(self._command(self._at(400_000)))
+            self._wait(us)
+
     def _step_disarm(self) -> None:
         self._ask(Disarm())
         for part in self.board.parts:
@@ -302,6 +343,10 @@ class Life:
             kind = self._choose.among([*range(0x01, 0x08), 0x10, 0x11, *range(0x20, 0x24), 0x30, 0x31, 0x7E, 0x7F, 0x80, 0x81])
         session = self._choose.among([0, self._session, self._session, (self._session + 1) & 0xFF])
         self._say(Raw(kind, self._choose.data(60)), self._choose.among([0, 1, 1, 2, 3]), session)
+
+    def _step_version(self) -> None:
+        """A frame of another version of the protocol, or with flags that do not exist."""
+        self._say(Ping(), self._choose.among([4, 8, 0x20, 0x80, 0x21]))
 
     def _step_short(self) -> None:
         """A message of this session, a byte too short or too long."""
@@ -363,6 +408,18 @@ class Life:
             return TrajPush(self._choose.among(sorted(self._edges)), tuple(points[:room]))
         return TrajPush((self.now_us + replace) & U32, tuple(points[:room]))
 
+    def _step_queue(self) -> None:
+        """Pushes behind one another, until the buffer is full."""
+        self._lease()
+        ahead = 50_000
+        for _ in range(self._choose.integer(2, 4)):
+            points = [self._point(ahead + k * 60_000) for k in range(min(2, (120 - 4) // Point.size(self._n)))]
+            ahead += 150_000
+            self._ask(TrajPush((self.now_us + ahead) & U32, tuple(points)))
+        for _ in range(self._choose.integer(0, 40)):
+            self._lease()
+            self._wait(self._choose.among([5_000, 10_000, 20_000]))
+
     def _step_push(self) -> None:
         self._lease()
         self._ask(self._points())
@@ -405,23 +462,30 @@ class Life:
         self._listen()
 
     def _step_measure(self) -> None:
-        reference = self.subject.reference
-        ready = [self._choose.among([0, part.encoder_limit, part.encoder_limit + 1]) for part in self.board.parts]
-        apart = [self._choose.among([1, -1]) * more for more in ready]
-        here = [output + more for output, more in zip(reference.outputs, apart, strict=True)]
-        if self._choose.integer(0, 2) == 0:
-            here = [self._position() for _ in range(self._n)]
-        most = [part.over_current_ma for part in self.board.parts]
-        current = [self._choose.among([0, 0, ma, -ma, ma + 1, -ma - 1, 32_767, -32_768]) for ma in most]
-        low_mv = self.board.under_voltage_mv
-        supply = self._choose.among([0, 0, 1, max(0, low_mv - 1), low_mv, low_mv + 1, 65_535])
-        self.subject.measure(here, here, current, supply, self._choose.among([-32_768, 0, 451]))
+        """Something is not as it should be, or just as it still may be, for a while; often with the motors on."""
+        reference, parts, choose = self.subject.reference, self.board.parts, self._choose
+        wrong = choose.among(["encoder", "encoder", "current", "supply", "place"])
+        here, current, supply = list(reference.outputs), [0] * self._n, 0
+        if wrong == "encoder":
+            sign = choose.among([1, -1])
+            here = [o + sign * (p.encoder_limit + choose.integer(0, 1)) for o, p in zip(here, parts, strict=True)]
+        elif wrong == "place":
+            here = [self._position() for _ in parts]
+        elif wrong == "current":
+            current = [choose.among([0, 1, -1]) * (p.over_current_ma + choose.integer(0, 1)) for p in parts]
+            current[0] = choose.among([0, 32_767, -32_768])
+        else:
+            low_mv = self.board.under_voltage_mv
+            supply = choose.among([0, 1, max(0, low_mv - 1), max(0, low_mv - 1), low_mv, low_mv + 1, 65_535])
+        self.subject.measure(here, list(reversed(here)), current, supply, choose.among([-32_768, 0, 451]))
         for ms in (self.board.over_current_ms, self.board.encoder_ms, self.board.under_voltage_ms):
             self._at(1000 * ms)
-        self._lease()
-        us = self._choose.among([1000, 1000, 10_000])
-        for _ in range(self._choose.integer(1, 60)):
+        us = choose.among([1000, 1000, 10_000])
+        for _ in range(choose.integer(1, 60)):
+            self._lease()
             self._wait(us)
+        if choose.integer(0, 1):
+            self.subject.measure(reference.outputs, reference.outputs, [0] * self._n, 0, 0)
 
     def _step_deaf(self) -> None:
         """Nobody reads for a while; or only a part of what there is."""
