@@ -51,7 +51,7 @@ LIMITS_MS = (0, 1, 20, 40, 50, 100, 200, 300, 500, 1000, 2000, 2**31 // 1000)
 STEPS = (
     *["tick"] * 3, "pause", *["edge"] * 4, "hello", *["live"] * 3, *["lease"] * 2, *["arm"] * 3, *["set"] * 3, "disarm",
     "estop", "button", *["clear"] * 2, "faults", "ask", "subscribe", "odd", "noise", "short", *["push"] * 3, "limits",
-    "parameter", *["measure"] * 2, *["event"] * 2, "deaf", "tasks", "idle", "version", "queue", "move",
+    "parameter", *["measure"] * 2, *["event"] * 2, "deaf", "tasks", "idle", "version", *["queue"] * 2, "move", "creep",
 )  # fmt: skip
 
 
@@ -308,6 +308,25 @@ class Life:
                 self._say(self._command(self._at(400_000)))
             self._wait(us)
 
+    def _step_creep(self) -> None:
+        """A short way with a small acceleration, in steps that make a unit of speed less or more by one millionth."""
+        axis = self._choose.integer(0, self._n - 1)
+        part, (acceleration, us) = self.board.parts[axis], self._choose.among([(101, 9_901), (333, 3_003)])
+        self._say(Disarm())
+        self._wait(1000)
+        limits = part.limits
+        self._say(LimitsSet(axis, limits.max_speed, acceleration, limits.min_position, limits.max_position))
+        self._say(self._hello(nonce=self._choose.integer(10, 20)), session=0)
+        self._lease()
+        self._say(Arm(self._limits_crc, BOOT))
+        way = self._choose.among([1, -1]) * self._choose.integer(1, 12)
+        target = way + (self.subject.reference.outputs[axis] if part.mode is Mode.POSITION else 0)
+        for k in range(120):
+            if k % 20 == 0:
+                self._lease()
+                self._say(SetNow(part.mode, 1 << axis, (target,) * self._n, self._at(400_000)))
+            self._wait(us)
+
     def _step_disarm(self) -> None:
         self._ask(Disarm())
         for part in self.board.parts:
@@ -400,7 +419,7 @@ class Life:
         ahead = self._choose.among([-10_000, 0, 15_000, 20_000, 20_001, 30_000, 100_000, 500_000, 1_990_000])
         points = []
         for _ in range(self._choose.integer(1, 4)):
-            ahead += self._choose.among([0, 1, 5_000, 10_000, 20_000, 50_000, 50_000, 300_000])
+            ahead += self._choose.among([0, 1, 5_000, 10_000, 20_000, 50_000, 65_535, 65_535, 300_000])
             points.append(self._point(ahead))
         room = (120 - TrajPush.size(self._n)) // Point.size(self._n)
         replace = self._choose.among([0, 20_000, 25_000, 60_000, 400_000, 2_000_000, -(2**31)])
@@ -416,6 +435,9 @@ class Life:
             points = [self._point(ahead + k * 60_000) for k in range(min(2, (120 - 4) // Point.size(self._n)))]
             ahead += 150_000
             self._ask(TrajPush((self.now_us + ahead) & U32, tuple(points)))
+        if self._choose.integer(0, 1):
+            replace = self._choose.integer(20_000, ahead)
+            self._ask(TrajPush((self.now_us + replace) & U32, (self._point(ahead),)))
         for _ in range(self._choose.integer(0, 40)):
             self._lease()
             self._wait(self._choose.among([5_000, 10_000, 20_000]))
