@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,11 +47,19 @@ class Fate:
     of: str
     by: str = ""
 
+    @property
+    def needs_tests(self) -> bool:
+        """Whether the tests had a say in it."""
+        return self.of == "survived" or self.by == "tests"
+
 
 class Killers:
-    """Everything that does not depend on the mutant, made once. folder: is written to. Raises BridgeError without cc."""
+    """Everything that does not depend on the mutant, made once. folder: is written to. Raises BridgeError without cc.
 
-    def __init__(self, folder: Path) -> None:
+    lives: how many are replayed on each board.
+    """
+
+    def __init__(self, folder: Path, lives: Mapping[str, int] = LIVES) -> None:
         self._folder = folder
         self._objects: dict[str, dict[str, Path]] = {}
         for board, driver in KILLERS.items():
@@ -60,7 +68,7 @@ class Killers:
             sources = [*(FIRMWARE / name for name in CORE_SOURCES), *(HERE / name for name in DRIVERS[driver])]
             if board in LIVES:
                 sources.append(SHIM)
-                (folder / f"{board}.record").write_bytes(record(LIVES[board], BOARDS[board]))
+                (folder / f"{board}.record").write_bytes(record(lives[board], BOARDS[board]))
             made = compile_all(sources, here, BOARDS[board], FIRMWARE, OPTIONS)
             self._objects[board] = {source.name: object for source, object in zip(sources, made, strict=True)}
         (folder / "unhurried.py").write_text(PLUGIN)
@@ -113,13 +121,13 @@ def _fails(program: Path, *given: str, cwd: Path | None = None, environment: dic
     return subprocess.run(limited, capture_output=True, cwd=cwd, env=environment).returncode != 0
 
 
-def fingerprint() -> str:
-    """Of the core and of all that decides over a mutant: results are of use as long as it is the same."""
+def fingerprint(tests: bool) -> str:
+    """Of the core and of what decides over a mutant, with the tests or without: so long results are of use."""
+    names = ["build.py", "killers.py", "life.py", "lockstep.py", "random.h", "replay.c", "sequence.c", "sequence.h", "sequences.c"]
+    paths = [*FIRMWARE.glob("*.[ch]"), *(ROOT / "firmware_bridge").glob("*.py"), *(HERE / name for name in names)]
+    if tests:
+        paths += [SHIM, *(FOLDER_OF_TESTS / name for name in (*TESTS, "conftest.py", "cores.py"))]
     digest = sha256()
-    packages = [*(ROOT / "firmware_bridge").glob("*.py"), *HERE.glob("*")]
-    for path in sorted([*FIRMWARE.glob("*.[ch]"), *packages, *(FOLDER_OF_TESTS / t for t in TESTS), SHIM]):
-        if path.is_file():
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    for name in ("conftest.py", "cores.py"):
-        digest.update((FOLDER_OF_TESTS / name).read_bytes())
+    for path in sorted(paths):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

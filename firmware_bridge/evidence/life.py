@@ -463,6 +463,10 @@ class Life:
         self._say(self._hello(nonce=self._choose.integer(0, 3)), session=0)  # brings the new checksum
 
     def _step_parameter(self) -> None:
+        for _ in range(self._choose.integer(1, 6)):
+            self._parameter()
+
+    def _parameter(self) -> None:
         number = self._choose.among([*map(int, Parameter), *map(int, Parameter), 4, 15, 22, 255])
         axis = self._choose.among([0, 0, 0, 1, self._n - 1, self._n, 255])
         value = self._choose.among([0, 1, 2, 3, 4, 50, 100, 500, 1_000, 6_000, 60_000, 60_001, 65_535, 65_536, 1_000_000])

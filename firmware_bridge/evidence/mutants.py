@@ -80,18 +80,21 @@ def changed(mutant: Mutant) -> str:
 class Results:
     """What became of which mutant, kept in a file so that a run can go on where an earlier one ended.
 
-    path: a line of JSON each; lines that were written by other sources or tests do not count.
+    path: a line of JSON each. A line counts as long as the core is the same and what decided: for one that lives or
+    sequences killed the tests do not matter, for all others they do.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._of = fingerprint()
+        self._of = {tests: fingerprint(tests) for tests in (True, False)}
         self._known: dict[str, Fate] = {}
         if path.exists():
             for line in path.read_text().splitlines():
                 entry = json.loads(line)
-                if entry.pop("tested") == self._of:
-                    self._known[entry.pop("mutant")] = Fate(**entry)
+                tested, mutant = entry.pop("tested"), entry.pop("mutant")
+                fate = Fate(**entry)
+                if tested == self._of[fate.needs_tests]:
+                    self._known[mutant] = fate
 
     def get(self, mutant: Mutant) -> Fate | None:
         return self._known.get(str(mutant))
@@ -100,7 +103,7 @@ class Results:
         self._known[str(mutant)] = fate
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
-            file.write(json.dumps({"tested": self._of, "mutant": str(mutant), **asdict(fate)}) + "\n")
+            file.write(json.dumps({"tested": self._of[fate.needs_tests], "mutant": str(mutant), **asdict(fate)}) + "\n")
 
 
 def main() -> int:
