@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from firmware_bridge.framing import ACK_REQ
 from firmware_bridge.messages import (
     Axis,
     AxisGet,
@@ -14,7 +15,9 @@ from firmware_bridge.messages import (
     Drive,
     LimitsSet,
     Parameter,
+    ParamGet,
     ParamSet,
+    Ping,
     Point,
     SetNow,
     State,
@@ -359,6 +362,17 @@ def test_tightened_limits_hold(joints: Joints) -> None:
 def test_parameters_have_a_range(joints: Joints, parameter: Parameter, axis: int, value: int, code: Code) -> None:
     joints.hello()
     assert joints.set(parameter, axis, value) is code
+
+
+def test_answers_of_two_sizes_fill_the_buffer_to_the_last_byte(joints: Joints) -> None:
+    """304 bytes and 16 per axis: 4 of 25 and 18 of 14. The last byte leaves it too, and nothing behind it is touched."""
+    joints.hello()
+    for _ in range(4):
+        joints.core.receive(joints.wire(ParamGet(Parameter.LEASE_CAP_MS, 0)), joints.now_us)
+    for _ in range(18):
+        joints.core.receive(joints.wire(Ping(), flags=ACK_REQ), joints.now_us)
+    assert joints.core.counters()["tx_dropped"] == 0
+    assert [len(joints.core.take(most)) for most in (100, 251, 1, 1)] == [100, 251, 1, 0]
 
 
 # -- measured faults ------------------------------------------------------------------------------------------------
