@@ -25,8 +25,8 @@ KILLERS = {"full": "replay", "rover": "replay", "mixed": "sequences"}
 """Boards that are compiled, and what they are given to do: between them they compile every line."""
 LIVES = {"full": 600, "rover": 300}
 SEQUENCES = 1000
-CPU_S = 60
-"""More processor time than any killer needs: a mutant that takes longer does not end."""
+CPU_S = {"program": 15, "tests": 120}
+"""More processor time than a killer needs: a mutant that takes longer does not end."""
 PLUGIN = """
 from hypothesis import Phase, settings
 settings.register_profile("mutants", database=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
@@ -113,12 +113,12 @@ def tests_pass(libraries: Path, plugins: Path) -> bool:
     environment = {**os.environ, "LATENTLOOP_CORE_LIBRARIES": str(libraries), "PYTHONPATH": places}
     tests = [str(FOLDER_OF_TESTS / name) for name in TESTS]
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "unhurried", "-p", "no:xdist", "-k", "not python"]
-    return not _fails(Path(sys.executable), "-m", "pytest", *options, *tests, cwd=ROOT, environment=environment)
+    return not _fails(Path(sys.executable), "-m", "pytest", *options, *tests, kind="tests", environment=environment)
 
 
-def _fails(program: Path, *given: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> bool:
-    limited = ["sh", "-c", f'ulimit -t {CPU_S}; exec "$0" "$@"', str(program), *given]
-    return subprocess.run(limited, capture_output=True, cwd=cwd, env=environment).returncode != 0
+def _fails(program: Path, *given: str, kind: str = "program", environment: dict[str, str] | None = None) -> bool:
+    limited = ["sh", "-c", f'ulimit -t {CPU_S[kind]}; exec "$0" "$@"', str(program), *given]
+    return subprocess.run(limited, capture_output=True, cwd=ROOT, env=environment).returncode != 0
 
 
 def fingerprint(tests: bool) -> str:
