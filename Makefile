@@ -5,7 +5,8 @@
 #   make api-check       look up every name of TensorRT that the code uses in NVIDIA's bindings of four versions
 #   make compile-check   parse and build every graph with tensorrt-rtx, which needs no GPU (230 MB)
 #   make fuzz    search for 20 s for bytes that break a safety property of the motor firmware (SECONDS=600: longer)
-#   make mutants change lines of the motor firmware and see whether a test fails (SAMPLE=60)
+#   make coverage which lines of the motor firmware the tests run
+#   make mutants change lines of the motor firmware and see whether a test fails (SAMPLE=60; ALL=1: all, goes on if stopped)
 #   make originals       hold our definitions of models against their publishers' packages (190 MB)
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-header --no-annotate
 
-.PHONY: demo test lint lock api-check compile-check originals fuzz mutants check-aarch64 clean
+.PHONY: demo test lint lock api-check compile-check originals fuzz mutants coverage check-aarch64 clean
 
 demo: $(VENV)/.device
 	$(BIN)/latentloop demo
@@ -57,7 +58,10 @@ fuzz: $(VENV)/.workstation
 	$(BIN)/python -m firmware_bridge.evidence.fuzz --seconds $(SECONDS)
 
 mutants: $(VENV)/.workstation
-	$(BIN)/python -m firmware_bridge.evidence.mutants --sample $(SAMPLE)
+	$(BIN)/python -m firmware_bridge.evidence.mutants $(if $(ALL),--all,--sample $(SAMPLE))
+
+coverage: $(VENV)/.workstation
+	$(BIN)/python -m firmware_bridge.evidence.coverage
 
 # Packages that only these tests need. stable-worldmodel asks for simulators, of which its model uses none.
 originals: $(VENV)/.workstation

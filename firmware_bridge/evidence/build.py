@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,13 +26,24 @@ MIXED = Board(
     trajectory_points=6,
 )
 """Both kinds of axis and a small trajectory buffer, which is soon full."""
+FULL = Board(
+    (
+        BoardAxis("pan", Mode.POSITION, AxisLimits(3_000, 9_000, -1_500, 1_500), StopPolicy.HOLD),
+        BoardAxis("belt", Mode.VELOCITY, AxisLimits(5_000, 50_000), StopPolicy.COAST, over_current_ma=2_000),
+        BoardAxis("tilt", Mode.POSITION, AxisLimits(2_000, 30_000, -200, 900), StopPolicy.RELEASE, 300, 0, 400),
+    ),
+    trajectory_points=6,
+    under_voltage_mv=6_000,
+)
+"""Two joints and a belt, with every measured fault compiled in."""
 DRIVERS = {
     "corrupted": ("corrupted.c",),
     "sequences": ("sequences.c", "sequence.c"),
     "fuzz": ("fuzz.c", "sequence.c"),
+    "replay": ("replay.c",),
 }
 """Their sources, which lie beside this file."""
-BOARDS = {"rover": ROVER, "arm": ARM, "mixed": MIXED}
+BOARDS = {"rover": ROVER, "arm": ARM, "mixed": MIXED, "full": FULL}
 
 
 def build(
@@ -49,36 +59,62 @@ def build(
 
     firmware: where the sources of the core are. Raises BridgeError without a compiler or if something does not compile.
     """
-    found = shutil.which(compiler)
-    if found is None:
-        raise BridgeError(f"there is no C compiler ({compiler}) on this machine: install one")
-    (folder / "board.h").write_text(board_header(board))
-    places = (folder, firmware, HERE)
-    headers = b"".join(each.read_bytes() for place in places for each in sorted(place.glob("*.h")))
-    command = [found, "-std=c99", "-g", *options, *(part for place in places for part in ("-I", str(place)))]
     sources = [*(HERE / name for name in DRIVERS[driver]), *(firmware / name for name in CORE_SOURCES)]
-    known = hashlib.sha256(" ".join((found, *options)).encode() + headers).digest()
-    objects = []
-    for source in sources:
-        object_file = Path(_objects().name) / f"{hashlib.sha256(known + source.read_bytes()).hexdigest()}.o"
-        objects.append(str(object_file))
-        if not object_file.exists():
-            fresh = object_file.with_suffix(f".{threading.get_ident()}")
-            _run([*command, "-c", str(source), "-o", str(fresh)], folder, driver, firmware)
-            fresh.replace(object_file)
-    program = folder / driver
-    _run([*command, *objects, "-o", str(program)], folder, driver, firmware)
-    return program
+    objects = [_object(source, board, firmware, options, compiler) for source in sources]
+    return link(objects, folder / driver, options, compiler)
 
 
-def _run(command: Sequence[str], folder: Path, driver: str, firmware: Path) -> None:
+def compile_all(
+    sources: Sequence[Path],
+    folder: Path,
+    board: Board,
+    firmware: Path = FIRMWARE,
+    options: Sequence[str] = ("-O2", *TRAPPED),
+    compiler: str = "cc",
+) -> list[Path]:
+    """An object of each source, for a board, in folder. firmware: where the headers of the core are. Raises as build."""
+    (folder / "board.h").write_text(board_header(board))
+    includes = ("-I", str(folder), "-I", str(firmware), "-I", str(HERE))
+    command = [found(compiler), "-std=c99", *options, *includes, "-c", *map(str, sources)]
+    _run(command, folder, f"{sources[0].name} could not be compiled with the core in {firmware}")
+    return [folder / source.with_suffix(".o").name for source in sources]
+
+
+def link(objects: Sequence[Path], target: Path, options: Sequence[str] = TRAPPED, compiler: str = "cc") -> Path:
+    """A program, or with -shared among the options a library. Raises as build."""
+    command = [found(compiler), *options, *map(str, objects), "-o", str(target)]
+    _run(command, target.parent, f"{target.name} could not be linked")
+    return target
+
+
+def found(tool: str) -> str:
+    """Its path. Raises BridgeError where it is missing."""
+    path = shutil.which(tool)
+    if path is None:
+        raise BridgeError(f"there is no C compiler ({tool}) on this machine: install one")
+    return path
+
+
+def _run(command: Sequence[str], folder: Path, failed: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["no reason given"]
-        raise BridgeError(f"{driver}.c could not be compiled with the core in {firmware}: {said[0]}")
+        raise BridgeError(f"{failed}: {said[0]}")
+
+
+def _object(source: Path, board: Board, firmware: Path, options: Sequence[str], compiler: str) -> Path:
+    """What compile_all makes of one source, or made before in this process: firmwares with a planted bug differ in one of many."""
+    headers = [each.read_bytes() for place in (firmware, HERE) for each in sorted(place.glob("*.h"))]
+    said = "\0".join((compiler, *options, board_header(board))).encode()
+    known = hashlib.sha256(b"\0".join((said, *headers, source.read_bytes()))).hexdigest()
+    kept = Path(_objects().name) / f"{known}.o"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=_objects().name) as folder:
+            (made,) = compile_all([source], Path(folder), board, firmware, options, compiler)
+            made.replace(kept)
+    return kept
 
 
 @functools.cache
 def _objects() -> tempfile.TemporaryDirectory[str]:
-    """What this process has compiled: a mutant differs from the core in one file of many."""
     return tempfile.TemporaryDirectory()

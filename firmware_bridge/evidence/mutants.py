@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import random
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from firmware_bridge.controller import BridgeError
-from firmware_bridge.evidence.sequences import measure
+from firmware_bridge.evidence.killers import Fate, Killers, fingerprint
 from firmware_bridge.host_firmware import CORE_SOURCES, FIRMWARE
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("test_framing.py", "test_safety.py", "test_motion.py", "test_lockstep.py")
 OPERATORS = {
     "<=": "<", ">=": ">", " < ": " <= ", " > ": " >= ", "==": "!=", "!=": "==", "&&": "||", "||": "&&",
     " + ": " - ", " - ": " + ", "++": "--", " += ": " -= ", " -= ": " += ", ">>": "<<", " | ": " & ", "true": "false",
@@ -29,11 +30,7 @@ OPERATORS = {
 NUMBER = re.compile(r"(?<![\w.])\d+(?=u?\b)")
 STATEMENT = re.compile(r"^\s+[\w\->\[\].+]+(\(.*\)| [|&^+-]?=[^=].*|\+\+|--);")
 CONDITION = re.compile(r"\bif \((.+)\) (return|continue|break|[\w\->\[\].]+ [+|-]?= )")
-PLUGIN = """
-from hypothesis import Phase, settings
-settings.register_profile("mutants", database=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
-settings.load_profile("mutants")
-"""
+RESULTS = ROOT / "build" / "mutants.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,59 +70,105 @@ def everything() -> list[Mutant]:
     return [each for file in CORE_SOURCES for each in mutants(file, (FIRMWARE / file).read_text())]
 
 
-def fate(mutant: Mutant) -> str:
-    """What became of it: "invalid" (does not compile), "killed" or "survived"."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        for name in ("firmware_bridge", "tests/firmware_bridge"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (tree / "tests" / "conftest.py").write_text(PLUGIN)
-        source = tree / "firmware_bridge" / "firmware" / mutant.file
-        lines = source.read_text().splitlines()
-        lines[mutant.line - 1] = mutant.after
-        source.write_text("\n".join(lines) + "\n")
-        try:
-            if measure(1_000, firmware=source.parent).broken is not None:
-                return "killed"
-        except BridgeError:
-            return "invalid"
-        tests = [str(tree / "tests" / "firmware_bridge" / name) for name in TESTS]
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--rootdir={tree}", *tests]
-        try:
-            done = subprocess.run(
-                command, cwd=tree, capture_output=True, env={**os.environ, "PYTHONPATH": folder}, timeout=600
-            )
-        except subprocess.TimeoutExpired:
-            return "killed"
-        return "survived" if done.returncode == 0 else "killed"
+def changed(mutant: Mutant) -> str:
+    """The source of its file with it."""
+    lines = (FIRMWARE / mutant.file).read_text().splitlines()
+    lines[mutant.line - 1] = mutant.after
+    return "\n".join(lines) + "\n"
+
+
+class Results:
+    """What became of which mutant, kept in a file so that a run can go on where an earlier one ended.
+
+    path: a line of JSON each. A line counts as long as the core is the same and what decided: for one that lives or
+    sequences killed the tests do not matter, for all others they do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._of = {tests: fingerprint(tests) for tests in (True, False)}
+        self._known: dict[str, Fate] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                tested, mutant = entry.pop("tested"), entry.pop("mutant")
+                fate = Fate(**entry)
+                if tested == self._of[fate.needs_tests]:
+                    self._known[mutant] = fate
+
+    def get(self, mutant: Mutant) -> Fate | None:
+        return self._known.get(str(mutant))
+
+    def put(self, mutant: Mutant, fate: Fate) -> None:
+        self._known[str(mutant)] = fate
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps({"tested": self._of[fate.needs_tests], "mutant": str(mutant), **asdict(fate)}) + "\n")
 
 
 def main() -> int:
-    """Prints the score and the survivors; exit code 1 below 90 %."""
+    """Prints the score and the survivors; exit code 1 below 90 %, 3 if time ran out first."""
     parser = argparse.ArgumentParser(prog="python -m firmware_bridge.evidence.mutants", description=main.__doc__)
     parser.add_argument("--sample", type=int, default=60, help="how many, drawn by the seed (default: 60)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--all", action="store_true", help="all of them: hours")
+    parser.add_argument("--all", action="store_true", help="all of them: some minutes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop then; the next run goes on from there")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time (default: processors)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"file of the results (default: {RESULTS.name} in build/)")
     given = parser.parse_args()
     chosen = everything()
     total = len(chosen)
     if not given.all:
         chosen = random.Random(given.seed).sample(chosen, min(given.sample, total))
-    first = (FIRMWARE / "core.c").read_text().splitlines()[0]
-    if fate(Mutant("core.c", 1, first, first)) != "survived":
-        sys.stderr.write("the tests fail without any change: make them pass before asking what a mutant does to them\n")
+    results = Results(given.results)
+    try:
+        tried = try_all([each for each in chosen if results.get(each) is None], results, given.jobs, given.seconds)
+    except BridgeError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
-    counts = dict.fromkeys(("killed", "survived", "invalid"), 0)
-    with ThreadPoolExecutor(2) as pool:
-        for mutant, end in zip(chosen, pool.map(fate, chosen), strict=True):
-            counts[end] += 1
-            if end == "survived":
-                sys.stdout.write(f"survived: {mutant}\n")
-            sys.stderr.write(f"\r{sum(counts.values())} of {len(chosen)} ")
-    valid = counts["killed"] + counts["survived"]
+    if not tried:
+        sys.stderr.write("\ntime is over: the same command goes on\n")
+        return 3
+    return report([(each, results.get(each) or Fate("invalid")) for each in chosen], total)
+
+
+def try_all(mutants: Sequence[Mutant], results: Results, jobs: int, seconds: float) -> bool:
+    """Try them until the time is over; whether none is left. Raises BridgeError if the unchanged core fails a test."""
+    if not mutants:
+        return True
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        killers = Killers(Path(folder))
+        unchanged = killers.fate("core.c", (FIRMWARE / "core.c").read_text())
+        if unchanged.of != "survived":
+            raise BridgeError(f"without any change: {unchanged.of} by {unchanged.by}; make that pass before asking for mutants")
+
+        def decide(mutant: Mutant) -> tuple[Mutant, Fate | None]:
+            late = time.monotonic() > end
+            return mutant, None if late else killers.fate(mutant.file, changed(mutant))
+
+        left = len(mutants)
+        for mutant, fate in pool.map(decide, mutants):
+            if fate is not None:
+                left -= 1
+                results.put(mutant, fate)
+                sys.stderr.write(f"\r{left} to go ")
+    return left == 0
+
+
+def report(fates: Sequence[tuple[Mutant, Fate]], total: int) -> int:
+    """Print who survived and the score, which counts every mutant that compiles."""
+    counts = Counter(fate.of for _, fate in fates)
+    by = Counter(fate.by for _, fate in fates if fate.of == "killed")
+    for mutant, fate in fates:
+        if fate.of in ("survived", "same"):
+            sys.stdout.write(f"{fate.of}: {mutant}\n")
+    valid = len(fates) - counts["invalid"]
     score = counts["killed"] / valid if valid else 0.0
-    sys.stdout.write(f"{counts['killed']} of {valid} killed, {score:.1%}; {len(chosen)} of {total} mutants tried, ")
-    sys.stdout.write(f"{counts['invalid']} did not compile\n")
+    killers = ", ".join(f"{number} by {name}" for name, number in by.most_common())
+    sys.stdout.write(f"{counts['killed']} of {valid} killed, {score:.1%} ({killers}); ")
+    sys.stdout.write(f"{counts['survived']} survived, {counts['same']} are the same machine code; ")
+    sys.stdout.write(f"{len(fates)} of {total} mutants tried, {counts['invalid']} did not compile\n")
     return 0 if score >= 0.9 else 1
 
 

@@ -21,10 +21,7 @@ void fb_clear(void *memory, size_t size)
 
 static void forget_targets(fb_core *c)
 {
-    for (int i = 0; i < FB_AXES; i++) {
-        c->target[i] = 0;
-        c->commanded[i] = false;
-    }
+    for (int i = 0; i < FB_AXES; i++) c->commanded[i] = false;
 #if FB_TRAJECTORY_POINTS > 0
     c->moving = false;
     c->queued = 0;
@@ -70,12 +67,11 @@ void fb_estop(fb_core *c)
     if (c->state != FB_STATE_ESTOP) fb_cut(c, FB_STATE_ESTOP, FB_STOP_CAUSE_ESTOP);
 }
 
-/* The ramp has ended: from now on each axis does what its policy says. */
+/* The ramp has ended: from now on each axis does what its policy says. Until here all are on. */
 static void settle(fb_core *c)
 {
     for (int i = 0; i < FB_AXES; i++) {
         int32_t policy = fb_axis_parameter(c, FB_PARAMETER_STOP_POLICY, i);
-        c->drive[i] = FB_DRIVE_ON;
         if (policy == FB_STOP_POLICY_COAST) c->drive[i] = FB_DRIVE_OFF;
         if (policy == FB_STOP_POLICY_BRAKE) c->drive[i] = FB_DRIVE_BRAKE;
     }

@@ -89,8 +89,8 @@ typedef struct {
     fb_decoder decoder;
     uint8_t tx[FB_TX_BYTES]; /* bytes for the line */
 #if FB_TRAJECTORY_POINTS > 0
-    fbm_point from; /* the last point passed */
     fbm_point queue[FB_TRAJECTORY_POINTS];
+    fbm_point from; /* the last point passed; behind the queue, as sanitizers do not watch an array at the very end */
 #endif
 } fb_core;
 

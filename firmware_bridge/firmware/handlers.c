@@ -137,7 +137,6 @@ static uint8_t on_arm(fb_core *c, const fb_frame *frame)
     c->stop_cause = FB_STOP_CAUSE_NONE;
     c->armed_us = c->now_us;
     c->engaged_once = false;
-    c->disengaged = 0;
     c->rejected = 0;
     power_up(c);
     return FB_CODE_OK;

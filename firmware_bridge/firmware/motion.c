@@ -33,8 +33,7 @@ static int32_t stoppable(int64_t distance_nrad, uint32_t acceleration, uint32_t 
     if (urad > FARTHEST_URAD) urad = FARTHEST_URAD;
     uint64_t gained = ((uint64_t)acceleration * elapsed_us + (NRAD - 1)) / NRAD;
     uint64_t root = square_root(gained * gained + 2u * (uint64_t)acceleration * urad / 1000u);
-    if (root <= gained) return 0;
-    return root - gained > INT32_MAX ? INT32_MAX : (int32_t)(root - gained);
+    return root <= gained ? 0 : (int32_t)(root - gained); /* below 2^26: see FARTHEST_URAD and board.py */
 }
 
 static void slew(fb_core *c, int i, int32_t wanted, uint32_t acceleration, uint32_t elapsed_us)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 import pytest
 
 from firmware_bridge import framing, generate, messages
-from firmware_bridge.board import ROVER, AxisLimits, Board, BoardAxis
-from firmware_bridge.evidence.build import TRAPPED
+from firmware_bridge.board import ROVER, Board
+from firmware_bridge.evidence.build import BOARDS, FULL, TRAPPED
 from firmware_bridge.framing import ACK_REQ, Decoder, Frame
 from firmware_bridge.host_firmware import CORE_SOURCES, FIRMWARE
 from firmware_bridge.messages import (
@@ -30,13 +31,11 @@ from firmware_bridge.messages import (
     HelloAck,
     Lease,
     Message,
-    Mode,
     SetNow,
     State,
     StateReport,
     Stats,
     StopCause,
-    StopPolicy,
     Subscribe,
 )
 from firmware_bridge.reference import Core, Identity
@@ -47,27 +46,10 @@ NAME = "latentloop-test 0.1"
 STRICT = ("-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fPIC", "-shared")
 
 
-MIXED = Board(
-    (
-        BoardAxis("pan", Mode.POSITION, AxisLimits(3_000, 9_000, -1_500, 1_500), StopPolicy.HOLD),
-        BoardAxis("belt", Mode.VELOCITY, AxisLimits(5_000, 50_000), StopPolicy.COAST, over_current_ma=2_000),
-        BoardAxis("tilt", Mode.POSITION, AxisLimits(2_000, 30_000, -200, 900), StopPolicy.RELEASE, 300, 0, 400),
-    ),
-    trajectory_points=6,
-    under_voltage_mv=6_000,
-)
-"""Two joints and a belt, with everything compiled in; for tests only."""
-
-
-class Raw(Message, frozen=True):
-    """A message of any type with any payload, as no honest host would send it."""
-
-    NAME: ClassVar[str] = "raw"
-    TYPE: int  # type: ignore[misc]
-    payload: bytes
-
-    def pack(self) -> bytes:
-        return self.payload
+MIXED = FULL
+"""Two joints and a belt, with everything compiled in."""
+READY_MADE = "LATENTLOOP_CORE_LIBRARIES"
+"""A folder with NAME.so of each board: what the tests are to be run with, by whoever measures them."""
 
 
 class AnyCore(Protocol):
@@ -78,7 +60,12 @@ class AnyCore(Protocol):
     def set_faults(self, present: int) -> None: ...
     def press_estop(self) -> None: ...
     def measure(
-        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+        self,
+        position: Sequence[int],
+        velocity: Sequence[int],
+        current: Sequence[int],
+        supply_mv: int = 0,
+        temperature_dc: int = -32_768,
     ) -> None: ...
     def task_ran(self, task: int) -> None: ...
     def watchdog_due(self) -> bool: ...
@@ -87,46 +74,51 @@ class AnyCore(Protocol):
     def faults(self) -> int: ...
     def outputs(self) -> tuple[int, ...]: ...
     def counters(self) -> dict[str, int]: ...
-    def take(self) -> bytes: ...
+    def take(self, most: int = 1000) -> bytes: ...
 
 
 class PythonCore:
     def __init__(self, boot_id: int, now_us: int, board: Board = ROVER, reset_cause: int = 0) -> None:
-        self._core = Core(board, Identity(boot_id, NAME, reset_cause), now_us)
-        self.receive = self._core.receive
-        self.tick = self._core.tick
-        self.set_faults = self._core.set_faults
-        self.press_estop = self._core.estop
-        self.task_ran = self._core.task_ran
-        self.watchdog_due = self._core.watchdog_due
+        self.core = Core(board, Identity(boot_id, NAME, reset_cause), now_us)
+        self.receive = self.core.receive
+        self.tick = self.core.tick
+        self.set_faults = self.core.set_faults
+        self.press_estop = self.core.estop
+        self.task_ran = self.core.task_ran
+        self.watchdog_due = self.core.watchdog_due
 
     def measure(
-        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+        self,
+        position: Sequence[int],
+        velocity: Sequence[int],
+        current: Sequence[int],
+        supply_mv: int = 0,
+        temperature_dc: int = -32_768,
     ) -> None:
-        self._core.position[:], self._core.velocity[:], self._core.current[:] = position, velocity, current
-        self._core.supply_mv = supply_mv
+        self.core.position[:], self.core.velocity[:], self.core.current[:] = position, velocity, current
+        self.core.supply_mv, self.core.temperature_dc = supply_mv, temperature_dc
 
     def drives(self) -> tuple[Drive, ...]:
-        return tuple(self._core.drives)
+        return tuple(self.core.drives)
 
     def speeds(self) -> tuple[int, ...]:
-        return self._core.speeds
+        return self.core.speeds
 
     def state(self) -> State:
-        return self._core.state
+        return self.core.state
 
     def faults(self) -> int:
-        return self._core.faults
+        return self.core.faults
 
     def outputs(self) -> tuple[int, ...]:
-        return tuple(self._core.outputs)
+        return tuple(self.core.outputs)
 
     def counters(self) -> dict[str, int]:
-        return dict(self._core.counters)
+        return dict(self.core.counters)
 
-    def take(self) -> bytes:
-        data = bytes(self._core.tx)
-        self._core.sent(len(data))
+    def take(self, most: int = 1000) -> bytes:
+        data = bytes(self.core.tx[:most])
+        self.core.sent(len(data))
         return data
 
 
@@ -160,7 +152,12 @@ class CCore:
         return bool(self._c.fb_watchdog_due(self._core))
 
     def measure(
-        self, position: Sequence[int], velocity: Sequence[int], current: Sequence[int], supply_mv: int = 0
+        self,
+        position: Sequence[int],
+        velocity: Sequence[int],
+        current: Sequence[int],
+        supply_mv: int = 0,
+        temperature_dc: int = -32_768,
     ) -> None:
         n = self._n
         self._c.shim_measure(
@@ -169,6 +166,7 @@ class CCore:
             (ctypes.c_int32 * n)(*velocity),
             (ctypes.c_int16 * n)(*current),
             supply_mv,
+            temperature_dc,
         )
 
     def drives(self) -> tuple[Drive, ...]:
@@ -188,14 +186,17 @@ class CCore:
         self._c.shim_stats(self._core, payload)
         return msgspec.structs.asdict(Stats.unpack(payload.raw))
 
-    def take(self) -> bytes:
+    def take(self, most: int = 1000) -> bytes:
         out = ctypes.create_string_buffer(1024)
-        length = self._c.shim_take(self._core, out)
+        length = self._c.shim_take(self._core, out, ctypes.c_size_t(most))
         return out.raw[:length]
 
 
 def build_library(folder: Path, board: Board = ROVER) -> ctypes.CDLL:
     """The C core of a board with the shim, warnings as errors, undefined behaviour trapped where the compiler can."""
+    ready_made = os.environ.get(READY_MADE)
+    if ready_made is not None:
+        return declare(Path(ready_made) / next(f"{name}.so" for name, known in BOARDS.items() if known == board))
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) on this machine")
@@ -209,6 +210,10 @@ def build_library(folder: Path, board: Board = ROVER) -> ctypes.CDLL:
         if done.returncode == 0:
             break
     assert done.returncode == 0, done.stderr
+    return declare(target)
+
+
+def declare(target: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(target))
     u32, size, pointer = ctypes.c_uint32, ctypes.c_size_t, ctypes.c_void_p
     library.shim_new.argtypes = [u32, ctypes.c_char_p, u32, ctypes.c_uint8]

@@ -21,9 +21,10 @@ const uint8_t *shim_drives(const fb_core *core) { return core->drive; }
 void shim_stats(const fb_core *core, uint8_t *payload) { fbm_stats_pack(&core->stats, payload); }
 
 void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocity, const int16_t *current,
-                  uint16_t supply_mv)
+                  uint16_t supply_mv, int16_t temperature_dc)
 {
     core->supply_mv = supply_mv;
+    core->temperature_dc = temperature_dc;
     for (int i = 0; i < FB_AXES; i++) {
         core->position[i] = position[i];
         core->velocity[i] = velocity[i];
@@ -31,9 +32,9 @@ void shim_measure(fb_core *core, const int32_t *position, const int32_t *velocit
     }
 }
 
-size_t shim_take(fb_core *core, uint8_t *out)
+size_t shim_take(fb_core *core, uint8_t *out, size_t most)
 {
-    size_t length = core->tx_length;
+    size_t length = core->tx_length < most ? core->tx_length : most;
     for (size_t i = 0; i < length; i++) out[i] = core->tx[i];
     fb_sent(core, (uint16_t)length);
     return length;

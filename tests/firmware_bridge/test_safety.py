@@ -9,6 +9,7 @@ import pytest
 
 from firmware_bridge import framing
 from firmware_bridge.board import ROVER
+from firmware_bridge.evidence.life import Raw
 from firmware_bridge.framing import ACK_REQ, checksum, cobs_encode
 from firmware_bridge.messages import (
     MAGIC,
@@ -36,7 +37,7 @@ from firmware_bridge.messages import (
     TimeRsp,
     limits_crc,
 )
-from tests.firmware_bridge.cores import U32, AnyCore, Bench, CCore, PythonCore, Raw
+from tests.firmware_bridge.cores import U32, AnyCore, Bench, CCore, PythonCore
 
 MAX = ROVER.max_speed[0]
 STEP = ROVER.max_acceleration[0] // 1000  # mrad/s per millisecond
@@ -560,6 +561,43 @@ def test_gaps_in_the_sequence_are_counted(bench: Bench) -> None:
         assert bench.core.counters()["gaps"] == gaps
 
 
+def test_gaps_are_counted_from_the_hello_on(bench: Bench) -> None:
+    bench.hello()
+    bench.receive(bench.wire(Hello(MAGIC, 1, 1, 1), session=0, seq=100))
+    bench.receive(bench.wire(Ping(), seq=103))
+    assert bench.core.counters()["gaps"] == 2
+
+
+@pytest.mark.parametrize("first", [Hello(MAGIC, 1, 1, 1), Ping()])
+def test_gaps_are_counted_from_the_first_frame_on(make_core: Callable[[int], AnyCore], first: Message) -> None:
+    bench = Bench(make_core(0), 0xB0071D42)
+    for seq, gaps in ((5, 0), (9, 3)):
+        bench.receive(bench.wire(first if seq == 5 else Ping(), session=0, seq=seq))
+        assert bench.core.counters()["gaps"] == gaps
+
+
+@pytest.mark.parametrize(("us", "code"), [(999_999, Code.NO_LEASE), (1_000_000, Code.OK)])
+def test_an_answer_is_remembered_for_a_second(bench: Bench, us: int, code: Code) -> None:
+    bench.hello()
+    assert bench.arm() is Code.NO_LEASE
+    seq = bench.seq
+    bench.now_us += us
+    bench.core.tick(bench.now_us)
+    bench.receive(bench.wire(Lease(bench.after(100), 0, 1, 0, 0)))
+    assert bench.ask(Arm(ROVER.limits_crc, bench.boot_id), seq=seq) is code
+
+
+@pytest.mark.parametrize(("between", "code"), [(7, Code.NO_LEASE), (8, Code.OK)])
+def test_eight_answers_are_remembered(bench: Bench, between: int, code: Code) -> None:
+    bench.hello()
+    assert bench.arm() is Code.NO_LEASE
+    seq = bench.seq
+    bench.receive(bench.wire(Lease(bench.after(100), 0, 1, 0, 0)))
+    for _ in range(between):
+        assert bench.ask(Ping()) is Code.OK
+    assert bench.ask(Arm(ROVER.limits_crc, bench.boot_id), seq=seq) is code
+
+
 @pytest.mark.parametrize(
     ("line", "counter"),
     [
@@ -649,6 +687,17 @@ def test_reports_are_dropped_before_answers_when_the_host_does_not_read(make_cor
     assert bench.heard[-1].type == Ack.TYPE
 
 
+def test_answers_fill_the_buffer_to_the_last_byte(bench: Bench) -> None:
+    """304 bytes and 16 per axis: 24 answers of 14 bytes."""
+    pings = [bench.wire(Ping(), session=0, flags=ACK_REQ) for _ in range(25)]
+    for ping in pings[:24]:
+        bench.core.receive(ping, bench.now_us)
+    assert bench.core.counters()["tx_dropped"] == 0
+    bench.core.receive(pings[24], bench.now_us)
+    assert bench.core.counters()["tx_dropped"] == 1
+    assert [len(bench.core.take(14)) for _ in range(25)] == [14] * 24 + [0]
+
+
 @pytest.mark.parametrize("start", [0, 2**32 - 1, 2**32 - 1_000_000])
 def test_device_time_is_told_across_the_wrap(make_core: Callable[[int], AnyCore], start: int) -> None:
     bench = Bench(make_core(start), 0xB0071D42, start)
@@ -730,6 +779,45 @@ def test_a_start_by_the_watchdog_is_a_fault(library: ctypes.CDLL, kind: str) -> 
     bench.hello()
     assert bench.clear() is Code.OK
     assert core.state() is State.IDLE
+
+
+def started(library: ctypes.CDLL, kind: str, boot_id: int, now_us: int = 0, reset_cause: int = 0) -> AnyCore:
+    if kind == "c":
+        return CCore(library, boot_id, now_us, reset_cause=reset_cause)
+    return PythonCore(boot_id, now_us, reset_cause=reset_cause)
+
+
+@pytest.mark.parametrize("kind", ["c", "python"])
+@pytest.mark.parametrize(("boot_id", "session"), [(0xB00710FE, 255), (0xB00710FF, 1), (0xB0071000, 1)])
+def test_a_session_is_never_number_zero(library: ctypes.CDLL, kind: str, boot_id: int, session: int) -> None:
+    bench = Bench(started(library, kind, boot_id), boot_id)
+    assert bench.hello().session == session
+    assert bench.hello().session == session
+
+
+@pytest.mark.parametrize("kind", ["c", "python"])
+@pytest.mark.parametrize("boot_id", [0x1FFFF, 0x20001, 0x5FFFD])  # whose first random number ends in 16 zeros
+def test_a_challenge_is_never_zero(library: ctypes.CDLL, kind: str, boot_id: int) -> None:
+    bench = Bench(started(library, kind, boot_id), boot_id)
+    bench.hello()
+    bench.estop()
+    assert bench.report().challenge != 0
+    assert bench.clear() is Code.OK
+
+
+@pytest.mark.parametrize("kind", ["c", "python"])
+def test_a_stopped_core_gives_a_session_to_any_nonce(library: ctypes.CDLL, kind: str) -> None:
+    bench = Bench(started(library, kind, 7, reset_cause=1), 7)
+    assert bench.hello(nonce=0).session == 8
+
+
+def test_the_button_before_the_first_step_is_told_with_its_time(make_core: Callable[[int], AnyCore]) -> None:
+    core = make_core(5_000_000)
+    core.press_estop()
+    bench = Bench(core, 0xB0071D42, 5_001_000)
+    bench.hello()
+    bench.run(1)
+    assert bench.last(Event).at_us == 5_000_000
 
 
 def test_an_event_is_told_until_it_is_acknowledged(bench: Bench) -> None:

@@ -343,7 +343,7 @@ def test_a_full_pipe_takes_no_more_and_loses_nothing_of_what_it_took(axes: int) 
     pipe = TargetPipe(axes)
     taken = 0
     while pipe.write((float(taken),) * axes, taken, taken):
-        assert not pipe.full or taken > 160  # 0.8 s of a loop at 200 Hz
+        assert not pipe.full or taken > 150  # 0.75 s of a loop at 200 Hz
         taken += 1
     assert pipe.full
     assert pipe.newest() == ([taken - 1.0] * axes, taken - 1, taken - 1)
