@@ -52,6 +52,8 @@ class Line:
         self.noise: Callable[[], bytes] = bytes
         """What comes in at every turn, from nobody."""
         self.reset_wanted = False
+        self.slowest_turn_s = 0.0
+        """How long the machine did not run this at most; to be set back by whoever looks."""
         self.heard = bytearray()
         """All that the host has said."""
         self._line, self._other_end = os.openpty()
@@ -99,6 +101,7 @@ class Line:
                 self.device.reset()
                 self.reset_wanted = False
             now = time.monotonic()
+            self.slowest_turn_s = max(self.slowest_turn_s, now - last)
             answers = self.device.advance(now - last)
             last = now
             if data:

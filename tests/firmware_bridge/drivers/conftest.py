@@ -18,6 +18,8 @@ from tests.firmware_bridge.drivers.kinds import KINDS, Kind
 from tests.firmware_bridge.processes import until
 
 LEASE_NS = 400_000_000  # the test machine may be busy
+PAUSE_S = 0.1
+"""A machine that stands still for longer than this may stop the motors, as it must."""
 STILL_S = 0.04
 """Two turns of the slowest driver, eight of most."""
 
@@ -29,6 +31,7 @@ class Driving:
         self.controller = controller
         self.targets = tuple(targets)
         self.beating = self.engaged = self.sending = True
+        self.slowest_turn_s = 0.0
         self._ending = threading.Event()
         self._turn = threading.Lock()
         self._beat()
@@ -57,7 +60,10 @@ class Driving:
             self.controller.heartbeat(time.monotonic_ns() + LEASE_NS, self.engaged)
 
     def _run(self) -> None:
+        before = time.monotonic()
         while not self._ending.wait(0.01):
+            now = time.monotonic()
+            self.slowest_turn_s, before = max(self.slowest_turn_s, now - before), now
             with self._turn:
                 self._beat()
                 if self.sending:
@@ -91,15 +97,30 @@ def controller(kind: Kind, line: Line) -> Iterator[MotorController]:
 
 @pytest.fixture
 def drive() -> Iterator[Callable[..., Driving]]:
-    """Starts a control loop and arms; the motors are moving on return."""
+    """Starts a control loop and arms; the motors are moving on return. Stopped before by a pause of the machine, and only then, it
+    is tried again."""
     loops: list[Driving] = []
 
     def start(controller: MotorController, line: Line, targets: Sequence[float]) -> Driving:
         loop = Driving(controller, targets)
         loops.append(loop)
-        controller.arm(5.0)
-        until(lambda: all(motor.travelled > 0.03 for motor in line.device.motors), "motion of every motor")
-        return loop
+
+        def moving() -> bool:
+            return all(motor.travelled > 0.03 for motor in line.device.motors)
+
+        for _ in range(5):
+            loop.slowest_turn_s = line.slowest_turn_s = 0.0
+            controller.arm(5.0)
+            until(lambda: moving() or controller.telemetry().state is not FirmwareState.ACTIVE, "motion of every motor, or a stop")
+            seen = controller.telemetry()
+            if seen.state is FirmwareState.ACTIVE:
+                return loop
+            paused_s = max(loop.slowest_turn_s, line.slowest_turn_s)
+            assert paused_s > PAUSE_S, f"{seen.state.value} {seen.faults}, and nothing was paused for more than {paused_s:.3f} s"
+            reaches(controller, FirmwareState.LINKED, FirmwareState.SAFE, FirmwareState.FAULT)
+            if controller.telemetry().state is FirmwareState.FAULT:
+                controller.clear_estop()
+        raise AssertionError("the machine was paused during all attempts")
 
     yield start
     for loop in loops:
