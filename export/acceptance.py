@@ -150,8 +150,8 @@ def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: 
 def linted(
     graphs: Mapping[Part, bytes], say: Say = lambda line: None, targets: Mapping[str, Target] = TARGETS
 ) -> dict[str, list[str]]:
-    """By target, what TensorRT would refuse or get wrong. The first few told, all kept; no reason to stop where nobody named a target, as a
-    CPU may run it all the same."""
+    """By target, what TensorRT would refuse or get wrong. The first few are told, all are kept; no reason to stop where nobody
+    named a target, as a CPU may run it all the same."""
     found: dict[str, list[str]] = {name: [] for name in targets}
     for part, graph in graphs.items():
         model = onnx.load_from_string(graph)
