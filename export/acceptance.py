@@ -31,6 +31,8 @@ from export.sources.source import Feed
 
 NAMED = 5
 """Layers that are blamed."""
+TOLD = 3
+"""Findings of the lint that are told for each target; dynamic scales alone have two for every Linear."""
 LAYERS_ON = 4
 """Inputs on which layers are compared and, below the gate, tried one by one."""
 
@@ -148,8 +150,8 @@ def blamed(accepted: Acceptance, quantized: Mapping[Part, Quantized], progress: 
 def linted(
     graphs: Mapping[Part, bytes], say: Say = lambda line: None, targets: Mapping[str, Target] = TARGETS
 ) -> dict[str, list[str]]:
-    """By target, what TensorRT would refuse or get wrong. Told and kept; no reason to stop where nobody named a target, as a
-    CPU may run it all the same."""
+    """By target, what TensorRT would refuse or get wrong. The first few are told, all are kept; no reason to stop where nobody
+    named a target, as a CPU may run it all the same."""
     found: dict[str, list[str]] = {name: [] for name in targets}
     for part, graph in graphs.items():
         model = onnx.load_from_string(graph)
@@ -157,5 +159,9 @@ def linted(
             for finding in lint(model, target):
                 if finding.effect != "costly":
                     found[name].append(f"{part}: {finding}")
-                    say(f"{name} will not run it: {found[name][-1]}")
+    for name, findings in found.items():
+        for line in findings[:TOLD]:
+            say(f"{name} will not run it: {line}")
+        if len(findings) > TOLD:
+            say(f"{name} will not run it: {len(findings) - TOLD} more such findings are in the report")
     return found

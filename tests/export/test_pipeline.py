@@ -12,7 +12,7 @@ from onnx import helper
 
 from edge.bundle import load
 from edge.cli import main
-from export.acceptance import linted
+from export.acceptance import TOLD, linted
 from export.footage import run_length
 from export.frames import read_footage
 from export.gate import LIMITS, Limit, failures
@@ -208,3 +208,15 @@ def test_what_tensorrt_will_not_run_is_told_and_kept():
     found = linted({"encoder": model.SerializeToString()}, said.append)
     assert ["encoder" in line and "Det" in line for line in found["jetpack6"]] == [True]
     assert [line.split()[0] for line in said] == ["jetpack6", "jetpack7"]
+
+
+def test_of_many_findings_a_few_are_told_and_all_kept():
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Det", ["square"], [f"volume{n}"], f"how_large{n}") for n in range(TOLD + 4)]
+    volumes = [value(node.output[0], onnx.TensorProto.FLOAT, (1,)) for node in nodes]
+    graph = helper.make_graph(nodes, "g", [value("square", onnx.TensorProto.FLOAT, (1, 3, 3))], volumes)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    said: list[str] = []
+    found = linted({"encoder": model.SerializeToString()}, said.append)
+    assert len(found["jetpack6"]) == TOLD + 4 and len(said) == 2 * (TOLD + 1)
+    assert said[TOLD] == "jetpack6 will not run it: 4 more such findings are in the report"

@@ -220,6 +220,19 @@ def test_int8_keeps_a_modulated_block_with_outliers():
     assert with_it < without / 5 and with_it < 2.0 * never
 
 
+@pytest.mark.parametrize("part", ["predictor", "rollout"])
+def test_every_norm_of_the_rovers_predictor_is_folded(exported, part):
+    """Its blocks are modulated by the action; in the rollout all steps share them."""
+    model = onnx.load(str(exported.bundle.folder / exported.bundle.graph(part).fp32))
+    rng = np.random.default_rng(4)
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    feeds = [{name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(2)]
+    smoothed = smooth(model, feeds)
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert len(smoothed.folded) == len(norms) > 4 and smoothed.left == {}
+    assert error(outputs(smoothed.model, feeds), outputs(model, feeds)) < 1e-5
+
+
 def read_twice(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The shift is also read by something else."""
     return [*nodes, helper.make_node("Mul", ["h0", "down0"], ["y"], "elsewhere")]
