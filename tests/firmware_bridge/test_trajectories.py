@@ -288,10 +288,14 @@ def test_the_rest_of_a_plan_is_replaced_from_a_time_on(follower: FOLLOWER) -> No
 
 
 @pytest.mark.parametrize("follower", ["thread"], indirect=True)
-def test_a_target_ends_a_plan(follower: FOLLOWER) -> None:
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_target_ends_a_plan(follower: FOLLOWER, under_way: bool) -> None:
+    """under_way: all of it has been sent; otherwise only its first frame, and the others must stay behind."""
+
     def act(pulse: Pulse, now_ns: int) -> None:
         follower.follow(swing(now_ns))
-        pulse.until(lambda seen: seen.planned_s > 0.5, "the whole plan is there")
+        if under_way:
+            pulse.until(lambda seen: seen.planned_s > 0.5, "the whole plan is there")
         follower.send((-0.05, *STILL[1:]), now_ns + 1500 * MS)
         pulse.until(lambda seen: seen.planned_s == 0.0, "no plan any more")
         pulse.until(lambda seen: seen.measured_ns > now_ns + 500 * MS, "its top, had it gone on")
