@@ -52,19 +52,23 @@ size_t shim_encode(uint8_t flags, uint8_t type, uint8_t seq, uint8_t session, co
 size_t shim_decode(const uint8_t *bytes, size_t length, uint32_t schema_id, uint8_t *events)
 {
     fb_decoder decoder = {.length = 0};
-    fb_frame frame;
+    struct {
+        fb_frame frame;
+        uint8_t behind;
+    } into = {.behind = 0xA5};
     size_t at = 0;
     for (size_t i = 0; i < length; i++) {
-        fb_decoded what = fb_decode(&decoder, bytes[i], schema_id, &frame);
+        fb_decoded what = fb_decode(&decoder, bytes[i], schema_id, &into.frame);
+        if (into.behind != 0xA5) abort(); /* the longest frame fits to the byte */
         if (what == FB_DECODE_MORE) continue;
         events[at++] = (uint8_t)what;
         if (what != FB_DECODE_FRAME) continue;
-        events[at++] = frame.flags;
-        events[at++] = frame.type;
-        events[at++] = frame.seq;
-        events[at++] = frame.session;
-        events[at++] = frame.length;
-        for (size_t k = 0; k < frame.length; k++) events[at++] = frame.payload[k];
+        events[at++] = into.frame.flags;
+        events[at++] = into.frame.type;
+        events[at++] = into.frame.seq;
+        events[at++] = into.frame.session;
+        events[at++] = into.frame.length;
+        for (size_t k = 0; k < into.frame.length; k++) events[at++] = into.frame.payload[k];
     }
     return at;
 }

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from firmware_bridge.evidence.life import Raw
 from firmware_bridge.framing import ACK_REQ
 from firmware_bridge.messages import (
     Axis,
@@ -180,6 +181,12 @@ def test_points_are_judged_by_their_time(
     assert joints.push(*points) is code
     counters = joints.core.counters()
     assert (counters["late"], counters["points"]) == (late, len(points) - late if code is Code.OK else 0)
+
+
+def test_a_push_without_points_is_refused(joints: Joints) -> None:
+    joints.activate_at()
+    assert joints.ask(Raw(TrajPush.TYPE, bytes(4))) is Code.BAD_PAYLOAD
+    assert joints.core.counters()["rejects"] == 1
 
 
 def test_a_trajectory_into_the_limit_is_braked_before_it(joints: Joints) -> None:
