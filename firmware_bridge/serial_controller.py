@@ -11,12 +11,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Identity, Telemetry
+from firmware_bridge.device import LATENTLOOP
 from firmware_bridge.link import LinkLost
 from firmware_bridge.link_keeper import LinkKeeper, Wanted
 from firmware_bridge.messages import Arm, Code, Disarm, Estop, EstopClear, State, Stats
 
 ESTOP_COPIES = 3
+COMMON_BAUD = 1_000_000
+"""What a command assumes when it is told nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class SerialController:
             raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._port = port
         self._axes = tuple(axes)
+        self._spec = port if baud == COMMON_BAUD else f"{LATENTLOOP}:{port}?baud={baud}"
         self._keeper = LinkKeeper(Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz)))
         self._permission = self._keeper.permission
         self._limited = 0
@@ -62,6 +66,11 @@ class SerialController:
     def describe(self) -> tuple[Axis, ...]:
         with self._keeper.lock:
             return self._keeper.online().describe()
+
+    def identity(self) -> Identity:
+        with self._keeper.lock:
+            device = self._keeper.online()
+        return device.identity(self._spec)
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the port and shake hands; from then on the link is kept up by itself.

@@ -26,7 +26,8 @@ KEYS = {
     "rate": "turns per second, 20",
 }
 GROUND_STATION, ARDUPILOT, ROVER_TYPES, ARMED, DANGER = 6, 3, (10, 11), 128, (5, 6)
-ARM_DISARM, SET_MODE, SET_INTERVAL, FORCE = 400, 176, 511, 21196
+ARM_DISARM, SET_MODE, SET_INTERVAL, REQUEST, FORCE = 400, 176, 511, 512, 21196
+VERSION = 148
 GUIDED, HOLD = 15, 4
 BODY_FRAME, VELOCITIES = 8, 0x05C7
 STREAMS = {30: 50_000, 32: 50_000, 1: 200_000}
@@ -38,7 +39,7 @@ FRESH_S, HEARTBEAT_S, BELIEVED_S, LEAST_V = 0.3, 1.0, 1.6, 6.5
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be, or without pymavlink."""
-    return ServoLoop(Mavlink(spec, axes), spec.port, rate_hz=spec.number("rate", 20, 5, 50))
+    return ServoLoop(Mavlink(spec, axes), spec, rate_hz=spec.number("rate", 20, 5, 50))
 
 
 def dialect() -> Any:
@@ -65,6 +66,7 @@ class Mavlink(OnBus):
             Axis(names[1], AxisMode.VELOCITY, "rad/s", -turning, turning, turning, harder),
         )
         self._signs = spec.signs(2)
+        self.unprovable = "how far the rover goes is not known then; its failsafe was only read, and may let it drive on for 5 s"
         self._start()
 
     def _start(self) -> None:
@@ -97,7 +99,7 @@ class Mavlink(OnBus):
             self._tell(SET_INTERVAL, message, interval_us)
         if self._wait("ATTITUDE", lambda _: True, 1.0) is None:
             raise BridgeError(f"vehicle {self._system} on {self._port} sends no ATTITUDE: see to its sensors")
-        return f"ArduPilot rover {self._system}"
+        return f"ArduPilot rover {self._system}, firmware {self._version()}"
 
     def read(self) -> Reading:
         before_s = self._heard_s
@@ -150,6 +152,17 @@ class Mavlink(OnBus):
         return LinkCounts(counts.sent, counts.acked, int(self._mav.total_packets_received), int(self._mav.total_receive_errors))
 
     # -- small parts -------------------------------------------------------------------------------------------------
+
+    def _version(self) -> str:
+        """Of the autopilot; its serial number goes to ``uid``, where it tells one."""
+        self._send(self._order(REQUEST, VERSION))
+        found = self._wait("AUTOPILOT_VERSION", lambda _: True, 0.5)
+        if found is None:
+            self.uid = ""
+            return "of unknown version"
+        long = bytes(getattr(found, "uid2", ()))
+        self.uid = long.hex() if any(long) else f"{found.uid:x}" if found.uid else ""
+        return ".".join(str(found.flight_sw_version >> shift & 0xFF) for shift in (24, 16, 8))
 
     def _check(self, name: str, low: float, high: float) -> None:
         self._send(self._mav.param_request_read_encode(self._system, 1, name.encode("ascii"), -1))

@@ -137,6 +137,7 @@ class Child:
         else:  # these may wait for the device, and heartbeats must not wait for them
             calls: dict[str, Callable[[], None]] = {
                 "connect": lambda: controller.connect(ask.argument),
+                "identify": lambda: None,
                 "arm": lambda: controller.arm(ask.argument),
                 "clear_estop": controller.clear_estop,
                 "keep_connecting": lambda: self._keep_connecting(ask.argument),
@@ -146,7 +147,11 @@ class Child:
     def _call(self, ask: Ask, call: Callable[[], None]) -> None:
         try:
             call()
-            answer = Answer(ask.number, axes=self._controller.describe() if "connect" in ask.verb else ())
+            answer = Answer(
+                ask.number,
+                axes=self._controller.describe() if "connect" in ask.verb else (),
+                identity=self._controller.identity() if ask.verb == "identify" else None,
+            )
         except BridgeError as error:
             answer = Answer(ask.number, refused=str(error))
         except Exception:

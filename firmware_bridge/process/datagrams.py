@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from firmware_bridge.controller import Axis, Telemetry
+from firmware_bridge.controller import Axis, Identity, Telemetry
 
 LONGEST = 65_536
-Verb = Literal["connect", "keep_connecting", "arm", "disarm", "estop", "clear_estop", "close"]
+Verb = Literal["connect", "keep_connecting", "identify", "arm", "disarm", "estop", "clear_estop", "close"]
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -43,11 +43,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """refused: the message of the BridgeError, empty if all went well. axes: what ``describe`` says, after connect."""
+    """refused: the message of the BridgeError, empty if all went well. axes: what ``describe`` says, after connect. identity: after
+    identify."""
 
     number: int
     refused: str = ""
     axes: tuple[Axis, ...] = ()
+    identity: Identity | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=5):
