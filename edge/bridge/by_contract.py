@@ -64,4 +64,4 @@ class ByContract(Hand):
         seen = self._motors.telemetry()
         if not seen.position:
             raise BridgeError(f"{self.where} is gone ({seen.trouble or seen.state.value}): see to its power and cable")
-        self.note(Seen(time.monotonic_ns(), seen.state, seen.position, seen.velocity, seen.stop_cause))
+        self.note(Seen(time.monotonic_ns(), seen.measured_ns / 1e6, seen.state, seen.position, seen.velocity, seen.stop_cause))

@@ -85,6 +85,7 @@ class ByHand(Hand):
         self.note(
             Seen(
                 report.t_us,
+                report.t_us / 1000,
                 FirmwareState(State(report.state).name.lower()),
                 tuple(value / 1000 for value in report.position),
                 tuple(value / 1000 for value in report.velocity),

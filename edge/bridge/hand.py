@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState
 
 TURN_NS = 20_000_000
 PATIENCE_S = 3.0
 STILL = 0.05
 """rad/s or m/s, at which an axis counts as standing."""
+SPAN_MS = 150
 MOVED = 0.03
 """rad or m, by which an axis has moved even where no speed is measured."""
 
@@ -22,10 +23,11 @@ Path = Callable[[float], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One report. at: in the time of :meth:`Hand.late_ms`. cause: of the newest stop, in the controller's word. clamped: axes whose
-    newest target was limited, by number; None where the controller does not say."""
+    """One report. at: in the time of :meth:`Hand.late_ms`. measured_ms: when position and velocity were. cause: of the newest stop,
+    in the controller's word. clamped: axes whose newest target was limited, by number; None where the controller does not say."""
 
     at: int
+    measured_ms: float
     state: FirmwareState
     position: tuple[float, ...]
     velocity: tuple[float, ...]
@@ -48,7 +50,7 @@ class Hand(ABC):
         self.valid_ms = 200
         self.lease_end = self.command_end = 0
         self.seen: list[Seen] = []
-        self.newest = Seen(0, FirmwareState.OFFLINE, (), ())
+        self.newest = Seen(0, 0.0, FirmwareState.OFFLINE, (), ())
         self._path: Path | None = None
         self._began_ns = 0
 
@@ -122,7 +124,20 @@ class Hand(ABC):
         return True
 
     def fastest(self, axis: int) -> float:
-        return max((abs(report.velocity[axis]) for report in self.seen if report.velocity), default=0.0)
+        """As the device measures its speed. A joint follows its moving target in small jerks, so there its positions are taken, and
+        also where no speed shows; those of wheels may be coarse."""
+        measured = max((abs(report.velocity[axis]) for report in self.seen if report.velocity), default=0.0)
+        return measured if measured > STILL and self.axes[axis].mode is AxisMode.VELOCITY else self._covered(axis)
+
+    def _covered(self, axis: int) -> float:
+        """The largest way over SPAN_MS, per second."""
+        fastest, start = 0.0, 0
+        for report in self.seen:
+            while (passed_ms := report.measured_ms - self.seen[start].measured_ms) >= SPAN_MS:
+                if report.position and self.seen[start].position:
+                    fastest = max(fastest, 1000 * abs(report.position[axis] - self.seen[start].position[axis]) / passed_ms)
+                start += 1
+        return fastest
 
     def farthest(self, axis: int) -> float:
         """From the first report to the one that is farthest from it."""
@@ -165,5 +180,5 @@ class Hand(ABC):
     def _still(self) -> tuple[float, ...]:
         """Targets that move nothing."""
         return tuple(
-            at if axis.mode.value == "position" else 0.0 for axis, at in zip(self.axes, self.newest.position, strict=True)
+            at if axis.mode is AxisMode.POSITION else 0.0 for axis, at in zip(self.axes, self.newest.position, strict=True)
         )
