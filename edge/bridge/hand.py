@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState
 
 TURN_NS = 20_000_000
+HELD_UP_NS = 80_000_000
 PATIENCE_S = 3.0
 STILL = 0.05
 """rad/s or m/s, at which an axis counts as standing."""
@@ -37,8 +38,9 @@ class Seen:
 
 class Hand(ABC):
     """leased: feed the lease at every turn. valid_ms: of commands. seen: every report since the last ``forget``. lease_end,
-    command_end: when the newest ones run out, in the time of ``late_ms``. margin_ms: how late a stop may begin. causes: what a
-    stop by the end of a lease, and of a command, is called. where: in messages."""
+    command_end: when the newest ones run out, in the time of ``late_ms``. margin_ms: how late a stop may begin. causes: what a stop
+    by the end of a lease, and of a command, is called. where: in messages. held_up: this computer stood still, and may have starved
+    the lease itself."""
 
     margin_ms: float
     causes: tuple[str, str]
@@ -47,6 +49,7 @@ class Hand(ABC):
         self.where, self.axes = where, axes
         self.lease_ms = lease_ms
         self.leased = False
+        self.held_up = False
         self.valid_ms = 200
         self.lease_end = self.command_end = 0
         self.seen: list[Seen] = []
@@ -109,6 +112,7 @@ class Hand(ABC):
         if self._path is not None:
             self.say(self._path((now_ns - self._began_ns) / 1e9), now_ns + self.valid_ms * 1_000_000)
         self.listen(now_ns + TURN_NS)
+        self.held_up = self.held_up or time.monotonic_ns() - now_ns > HELD_UP_NS
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds * 1e9 / TURN_NS)):
