@@ -38,13 +38,18 @@ def examine(hand: Hand) -> Iterator[Check]:
 
 
 def repeated(check: Callable[[Hand], Check], hand: Hand) -> Check:
-    """A failure counts only if this computer was not held up meanwhile, or was at each of TRIES."""
-    for _ in range(TRIES):
+    """A failure counts only if this computer was not held up meanwhile, or was at each of TRIES. Raises BridgeError."""
+    for _ in range(TRIES - 1):
         hand.held_up = False
-        found = check(hand)
-        if found.result != "failed" or not hand.held_up:
-            break
-    return found
+        try:
+            found = check(hand)
+            if found.result != "failed" or not hand.held_up:
+                return found
+        except BridgeError:
+            if not hand.held_up:
+                raise
+            hand.rest()
+    return check(hand)
 
 
 def unarmed(hand: Hand) -> Check:

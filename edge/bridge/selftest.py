@@ -20,7 +20,7 @@ from edge.bridge.identity import Board, board_of, identity_of, talking_to
 from edge.bridge.left_alone import left_alone
 from edge.bridge.proof import Check
 from edge.errors import UserError
-from firmware_bridge.controller import Axis, AxisMode, FirmwareState, Identity
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Identity
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.servo_loop import ServoLoop
 
@@ -71,11 +71,15 @@ def _prove(subject: _Subject, args: argparse.Namespace) -> int:
     will, warning = _announced(who, axes)
     permit(who, will, args.yes, warning)
     checks = []
-    for check in subject.examine(who):
-        checks.append(check)
-        if not args.json:
-            word = "FAILED" if check.result == "failed" else check.result
-            print(f"{word:12}{check.name:18}{check.found}; wanted: {check.wanted}", flush=True)
+    try:
+        for check in subject.examine(who):
+            checks.append(check)
+            if not args.json:
+                word = "FAILED" if check.result == "failed" else check.result
+                print(f"{word:12}{check.name:18}{check.found}; wanted: {check.wanted}", flush=True)
+    except BridgeError:
+        proof.forget(who)  # it may not have come to rest
+        raise
     failed = any(check.result == "failed" for check in checks)
     unproved = [check for check in checks if check.result == "not proved"]
     accepted = not failed and bool(unproved) and not args.yes and accepts(who, unproved)

@@ -20,7 +20,7 @@ from edge.bridge.hand import Hand
 from edge.bridge.identity import Board, talking_to
 from edge.bridge.proof import Check
 from firmware_bridge import host_firmware
-from firmware_bridge.controller import FirmwareState
+from firmware_bridge.controller import BridgeError, FirmwareState
 from firmware_bridge.drivers.guard import Guard
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.setpoint import Setpoint
@@ -109,22 +109,20 @@ def _forgets_its_stop(self: Guard) -> None:
     self.state = FirmwareState.LINKED
 
 
-CUT: dict[str, tuple[Callable[[Hand], Check], object, str, object]] = {
-    "heartbeat": (checks.lease, Guard, "_expired", _without_heartbeat),
-    "command expiry": (checks.command, Guard, "_expired", _without_command),
-    "both": (checks.lease, Guard, "_expired", _never),
-    "emergency stop": (checks.estop, Guard, "estop", _nothing),
-    "latch": (checks.estop, Guard, "estop", _forgets_its_stop),
-    "limits": (checks.limits, Setpoint, "advance", _unlimited),
+CUT: dict[str, tuple[str, Callable[[Hand], Check], object, str, object]] = {
+    "heartbeat": ("vesc", checks.lease, Guard, "_expired", _without_heartbeat),
+    "command expiry": ("feetech", checks.command, Guard, "_expired", _without_command),
+    "both": ("feetech", checks.lease, Guard, "_expired", _never),
+    "emergency stop": ("vesc", checks.estop, Guard, "estop", _nothing),
+    "latch": ("feetech", checks.estop, Guard, "estop", _forgets_its_stop),
+    "speeds": ("vesc", checks.limits, Setpoint, "advance", _unlimited),
+    "ranges": ("feetech", checks.limits, Setpoint, "advance", _unlimited),
 }
 
 
-@pytest.mark.parametrize("make", ["vesc", "feetech"])
 @pytest.mark.parametrize("cut", CUT)
-def test_a_driver_with_a_hole_is_found_out(
-    examine: Callable[..., Check], monkeypatch: pytest.MonkeyPatch, cut: str, make: str
-) -> None:
-    check, owner, name, hole = CUT[cut]
+def test_a_driver_with_a_hole_is_found_out(examine: Callable[..., Check], monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
+    make, check, owner, name, hole = CUT[cut]
     monkeypatch.setattr(owner, name, hole)
     monkeypatch.setattr(checks, "SLOW", 0.3)
     try:
@@ -179,7 +177,7 @@ def test_nor_is_it_left_alone() -> None:
     assert found == Check(proof.ALONE, "not proved", "it has none", left_alone.WANTED)
 
 
-@pytest.mark.parametrize("check", [checks.unarmed, checks.limits, checks.lease, checks.command, checks.estop])
+@pytest.mark.parametrize("check", [checks.unarmed, checks.limits, checks.lease, checks.estop])
 def test_joints_of_latentloops_firmware_are_proved(
     arm: HostFirmware, monkeypatch: pytest.MonkeyPatch, check: Callable[[Hand], Check]
 ) -> None:
@@ -223,7 +221,7 @@ def test_a_robot_without_encoders_is_for_a_person_to_answer_for(blind: HostFirmw
         out, err = process.communicate(timeout=120)
     os.close(person)
     os.close(terminal)
-    assert process.returncode == code, err
+    assert process.returncode == code and out, err
     report = json.loads(out)
     results = {check["name"]: check["result"] for check in report["checks"]}
     assert results.pop("unarmed") == "proved" and set(results.values()) == {"not proved"} and len(results) == 4
@@ -237,4 +235,15 @@ def test_a_robot_without_encoders_is_for_a_person_to_answer_for(blind: HostFirmw
 
 def test_yes_takes_nothing_upon_anybody(blind: HostFirmware, command: Command, state: Path) -> None:
     assert command("selftest", blind.port, "--yes") == 1
+    assert not list(state.glob("*.json"))
+
+
+def test_who_does_not_come_to_rest_is_not_proved_any_more(
+    firmware: HostFirmware, command: Command, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("selftest", firmware.port, "--yes") == 0 and list(state.glob("*.json"))
+    monkeypatch.setattr(ByHand, "standing", lambda hand: False)
+    monkeypatch.setattr(ByHand, "until", lambda hand, true, seconds=0.0: true())
+    with pytest.raises(BridgeError):
+        command("selftest", firmware.port, "--yes")
     assert not list(state.glob("*.json"))
