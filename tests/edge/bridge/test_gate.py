@@ -191,6 +191,8 @@ def test_a_device_that_is_swapped_while_it_is_armed_is_disarmed_again() -> None:
 
 def test_a_device_that_is_gone_after_it_was_armed_is_disarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     motors = RecordingMotors(FakeClock())
+    motors.who = BOARD
+    proof.store(BOARD, checks())
 
     def gone() -> Identity:
         raise BridgeError("the port is gone")
