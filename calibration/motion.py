@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bridge import gate
 from edge.clock import NS_PER_S, Clock
 from edge.errors import UserError
 from firmware_bridge.controller import BridgeError, FirmwareState, MotorController, Telemetry
@@ -250,7 +251,7 @@ class Mover:
                 )
             self._clock.sleep_until_ns(now + TURN_NS)
         self._motors.heartbeat(now + NS_PER_S, True)
-        self._motors.arm()
+        gate.arm(self._motors)
         self._motors.heartbeat(self._clock.now_ns() + self._lease_ns, True)
 
 

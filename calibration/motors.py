@@ -22,6 +22,8 @@ from calibration.robot_file import check_writable, write_axes
 from edge import bundle as bundles
 from edge import worlds
 from edge.bridge.consent import WORD, permit
+from edge.bridge.gate import Unproved
+from edge.bridge.proof import why_not
 from edge.bundle import Action
 from edge.clock import MonotonicClock
 from edge.config import RobotConfig, beside_port, load_config
@@ -29,7 +31,7 @@ from edge.demo import World
 from edge.errors import UserError
 from edge.worlds.folder import short_parent
 from edge.worlds.wheels import load_wheels
-from firmware_bridge.controller import AxisMode, MotorController
+from firmware_bridge.controller import AxisMode, Identity, MotorController
 from firmware_bridge.drivers import spec as specs
 from firmware_bridge.drivers.registry import foreign, make_controller
 from firmware_bridge.process.controller import ProcessController
@@ -114,9 +116,11 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
     now = datetime.now(timezone.utc)
     try:
         with connected(config, args.port or beside_port(base, config.bridge.port), [a.name for a in actions]) as motors:
-            firmware = motors.telemetry().firmware
+            who = motors.identity()
+            if why := why_not(who):
+                raise Unproved(why)
             chosen = list(dict.fromkeys(args.axis or motors.axes))
-            person.permit(firmware, chosen)
+            person.permit(who, chosen)
             found = measure(motors, config, actions, chosen, None if args.yes else person.saw_forward, progress)
     except KeyboardInterrupt:
         progress("")  # before anything else is said
@@ -124,7 +128,7 @@ def _calibrate(robot: Path, args: argparse.Namespace) -> int:
         raise
     finally:
         progress("")
-    measured = f"{now:%Y-%m-%d %H:%M} UTC, {firmware}, wheels off the ground"
+    measured = f"{now:%Y-%m-%d %H:%M} UTC, {who.firmware}, wheels off the ground"
     kept = write_axes(robot, {each.name: entry(each, measured) for each in found}, f"{now:%Y%m%dT%H%M%S}")
     if args.json:
         axes = {each.name: as_json(each) for each in found}
@@ -212,13 +216,13 @@ class Person:
 
     absent: bool
 
-    def permit(self, firmware: str, axes: Sequence[str]) -> None:
+    def permit(self, who: Identity, axes: Sequence[str]) -> None:
         """Say what will happen and wait for the word. Raises UserError without it."""
         permit(
-            firmware,
+            who,
             f"The axes {', '.join(axes)} will turn one after the other, both ways and up to full speed, for about 25 s each. "
             "Ctrl-C stops at any time.",
-            self.absent,
+            absent=self.absent,
         )
 
     def saw_forward(self, axis: str) -> bool:

@@ -58,6 +58,7 @@ class CalibratedMotors:
         self._raw: Telemetry | None = None
         self._seen: Telemetry | None = None
         self.describe = controller.describe
+        self.identity = controller.identity
         self.connect = controller.connect
         self.arm = controller.arm
         self.disarm = controller.disarm

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.bridge import gate
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config import SafetyConfig
 from edge.errors import UserError
@@ -180,7 +181,8 @@ class Supervisor:
     # -- from people, any thread ---------------------------------------------------------------------------------
 
     def arm(self) -> None:
-        """Allow the motors to move; blocks until the firmware agrees, at most a second. Raises ArmRefused."""
+        """Allow the motors to move, if they are simulated or were proved to stop (:mod:`edge.bridge.gate`); blocks until the
+        firmware agrees, some seconds at most. Raises ArmRefused."""
         with self._lock:
             if self._state in ARMED_STATES:
                 return
@@ -191,7 +193,9 @@ class Supervisor:
             raise ArmRefused(why)
         try:
             # Not under the lock: the loop must go on, and the firmware wants a live lease before it agrees.
-            self._controller.arm()
+            gate.arm(self._controller)
+        except gate.Unproved as error:
+            raise ArmRefused(str(error)) from None
         except BridgeError as error:
             raise ArmRefused(f"the firmware refused: {error}") from None
         with self._lock:

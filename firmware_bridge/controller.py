@@ -120,12 +120,31 @@ class Knot:
     velocity: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which device answers, so that what was proved on one counts for no other.
+
+    kind: "latentloop", or that of another make (docs/drivers.md). uid: the device's own serial number if unique, else the port that
+    it is on, as far as that can be told: another device there then passes for this one. firmware: name and version. limits:
+    checksum, hexadecimal, of all that limits what is commanded. simulated: it says of itself that it can hurt nobody. spec:
+    how a command names it.
+    """
+
+    kind: str
+    uid: str
+    unique: bool
+    firmware: str
+    limits: str
+    simulated: bool
+    spec: str
+
+
 class BridgeError(Exception):
     """The link or the device refused; the message says what, where and what to do."""
 
 
 class MotorController(Protocol):
-    """Motors at the other end of some wire. All calls are thread-safe; only ``connect`` and ``arm`` may block."""
+    """Motors at the other end of some wire. All calls are thread-safe; only ``connect``, ``arm`` and ``identity`` may block."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -133,6 +152,10 @@ class MotorController(Protocol):
 
     def describe(self) -> tuple[Axis, ...]:
         """Every axis in that order, with its mode, unit and limits. Raises BridgeError before ``connect``."""
+
+    def identity(self) -> Identity:
+        """Of the device that is connected now; it may be another one than a moment ago. May block for a second. Raises BridgeError
+        while there is none."""
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the wire and shake hands. Raises BridgeError."""

@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from firmware_bridge import controller
+from firmware_bridge import controller, usb_ports
 from firmware_bridge.board_settings import NONE, Value
-from firmware_bridge.controller import AxisMode, BridgeError, Knot, LinkCounts, Telemetry
+from firmware_bridge.controller import AxisMode, BridgeError, Identity, Knot, LinkCounts, Telemetry
 from firmware_bridge.framing import ACK_REQ, Frame
 from firmware_bridge.handshake import Session, shake_hands
 from firmware_bridge.link import Link
@@ -38,6 +38,9 @@ from firmware_bridge.trajectory import PlanFeed, points_of
 
 log = logging.getLogger(__name__)
 
+LATENTLOOP = "latentloop"
+HOST_FIRMWARE = "latentloop-host"
+"""The firmware that runs as a process and cannot hurt anybody calls itself so."""
 _REFUSALS = {
     Code.BAD_STATE: "its state is {state}",
     Code.LATCHED: "a stop or fault is latched: clear it first",
@@ -134,6 +137,20 @@ class Device:
                 mode, unit, low, high = AxisMode.POSITION, "rad", axis.min_position / 1000, axis.max_position / 1000
             found.append(controller.Axis(name, mode, unit, low, high, speed, axis.max_acceleration / 1000))
         return tuple(found)
+
+    def identity(self, spec: str) -> Identity:
+        """spec: how a command names this device. A board without a serial number is known by its port, and that
+        takes some milliseconds."""
+        session, told = self.session, any(self.session.uid)
+        return Identity(
+            LATENTLOOP,
+            session.uid.hex() if told else usb_ports.name_behind(self.where),
+            told,
+            session.firmware,
+            f"{session.limits_crc:08x}",
+            session.firmware.startswith(HOST_FIRMWARE),
+            spec,
+        )
 
     def command(self, targets: Sequence[float], valid_until_ns: int, now_ns: int) -> bool:
         """Targets in the unit of each axis; True if one of them was beyond its range and was clamped."""

@@ -12,13 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware_bridge.board_settings import NONE, Value, checked
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Identity, Knot, Telemetry
+from firmware_bridge.device import LATENTLOOP
 from firmware_bridge.link import LinkLost
 from firmware_bridge.link_keeper import LinkKeeper, Wanted
 from firmware_bridge.messages import Arm, Code, Disarm, Estop, EstopClear, State, Stats
 from firmware_bridge.trajectory import check_knots
 
 ESTOP_COPIES = 3
+COMMON_BAUD = 1_000_000
+"""What a command assumes when it is told nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class SerialController:
             raise ValueError(f"state_hz lies between 1 and 200, not {state_hz}")
         self._port = port
         self._axes = tuple(axes)
+        self._spec = port if baud == COMMON_BAUD else f"{LATENTLOOP}:{port}?baud={baud}"
         wanted = Wanted(port, baud, self._axes, int(lease_s * 1e9), round(1000 / state_hz), checked(settings))
         self._keeper = LinkKeeper(wanted)
         self._permission = self._keeper.permission
@@ -68,6 +72,11 @@ class SerialController:
     def describe(self) -> tuple[Axis, ...]:
         with self._keeper.lock:
             return self._keeper.online().describe()
+
+    def identity(self) -> Identity:
+        with self._keeper.lock:
+            device = self._keeper.online()
+        return device.identity(self._spec)
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Open the port and shake hands; from then on the link is kept up by itself.

@@ -14,7 +14,7 @@ from edge.motors import CalibratedMotors, action_axis
 from edge.safety import Supervisor
 from edge.worlds.rover import SPEC, STEP_S, Rover
 from edge.worlds.wheels import Drivetrain, Wheel
-from firmware_bridge.controller import Axis, AxisMode, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, FirmwareState, Identity, Telemetry
 
 AXES = ("left", "right")
 _NOTHING = np.zeros((1, 1), dtype=np.float32)
@@ -34,6 +34,9 @@ class _Device:
     def describe(self) -> tuple[Axis, ...]:
         top = SPEC.max_wheel_speed
         return tuple(Axis(name, AxisMode.VELOCITY, "rad/s", -top, top, top, SPEC.max_wheel_acceleration) for name in AXES)
+
+    def identity(self) -> Identity:
+        return Identity("bench", "", False, "", "", True, "")
 
     def connect(self, timeout_s: float = 3.0) -> None: ...
 

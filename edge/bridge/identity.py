@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from firmware_bridge.board_settings import NONE, Value
-from firmware_bridge.controller import BridgeError
-from firmware_bridge.device import Device
+from firmware_bridge.controller import BridgeError, Identity
+from firmware_bridge.device import LATENTLOOP, Device
 from firmware_bridge.drivers import spec as specs
-from firmware_bridge.drivers.registry import LATENTLOOP, keys_of
+from firmware_bridge.drivers.registry import keys_of
 from firmware_bridge.link import Link, LinkLost
 from firmware_bridge.messages import text
+from firmware_bridge.serial_controller import COMMON_BAUD
 from firmware_bridge.serial_port import open_port
 
-BAUD = 1_000_000
 PATIENCE_S = 3.0
-SIMULATED = "latentloop-host"
-"""The firmware that runs as a process and cannot hurt anybody calls itself so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +28,13 @@ class Board:
     baud: int
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """uid: serial number of the board, hexadecimal. limits_crc: of the limits in force. axes: names."""
-
-    uid: str
-    firmware: str
-    limits_crc: int
-    lease_cap_ms: float
-    axes: tuple[str, ...]
-
-    @property
-    def simulated(self) -> bool:
-        return is_simulated(self.firmware)
-
-
-def is_simulated(firmware: str) -> bool:
-    return firmware.startswith(SIMULATED)
-
-
 def board_of(text: str) -> Board | None:
     """The board that a spec names; None for another kind of controller. Raises BridgeError for what is no spec."""
     spec = specs.parse(text)
     if (spec.kind or LATENTLOOP) != LATENTLOOP:
         return None
     specs.check_keys(spec, tuple(keys_of(LATENTLOOP)))
-    return Board(spec.port, spec.integer("baud", BAUD, 9600, 4_000_000))
+    return Board(spec.port, spec.integer("baud", COMMON_BAUD, 9600, 4_000_000))
 
 
 @contextlib.contextmanager
@@ -73,12 +52,11 @@ def talking_to(
         link.close()
 
 
-def identity_of(device: Device) -> Identity:
-    session = device.session
-    return Identity(
-        uid=session.uid.hex(),
-        firmware=session.firmware,
-        limits_crc=session.limits_crc,
-        lease_cap_ms=session.lease_cap_us / 1000,
-        axes=tuple(text(axis.name) for axis in session.axes),
-    )
+def identity_of(device: Device, board: Board) -> Identity:
+    """As its controller would say it."""
+    return device.identity(board.port if board.baud == COMMON_BAUD else f"{LATENTLOOP}:{board.port}?baud={board.baud}")
+
+
+def axes_of(device: Device) -> tuple[str, ...]:
+    """Their names."""
+    return tuple(text(axis.name) for axis in device.session.axes)

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from edge.bridge.identity import Board, board_of, identity_of, talking_to
-from firmware_bridge.controller import Axis, LinkCounts, Telemetry
+from edge.bridge.proof import why_not
+from firmware_bridge.controller import Axis, Identity, LinkCounts, Telemetry
 from firmware_bridge.drivers.registry import make_controller
 
 _EXAMPLES = """examples:
@@ -61,14 +62,11 @@ def run(args: argparse.Namespace) -> int:
 def of_board(board: Board) -> dict[str, Any]:
     """Of latentloop's firmware. Raises BridgeError."""
     with talking_to(board) as device:
-        who = identity_of(device)
+        who = identity_of(device, board)
         bound_ns = device.session.clock.error_bound_ns(time.monotonic_ns())
         return {
-            "firmware": who.firmware,
-            "uid": who.uid,
-            "simulated": who.simulated,
-            "limits_crc": f"{who.limits_crc:08x}",
-            "longest_lease_ms": who.lease_cap_ms,
+            **_who(who),
+            "longest_lease_ms": device.session.lease_cap_us / 1000,
             "clock_error_bound_us": round(bound_ns / 1000, 1),
             **_seen(device.describe(), device.telemetry(LinkCounts(), "")),
         }
@@ -80,9 +78,20 @@ def of_controller(spec: str) -> dict[str, Any]:
     try:
         motors.connect()
         seen = motors.telemetry()
-        return {"firmware": seen.firmware, **_seen(motors.describe(), seen)}
+        return {**_who(motors.identity()), **_seen(motors.describe(), seen)}
     finally:
         motors.close()
+
+
+def _who(who: Identity) -> dict[str, Any]:
+    return {
+        "firmware": who.firmware,
+        "uid": who.uid,
+        "uid_is_unique": who.unique,
+        "simulated": who.simulated,
+        "limits_crc": who.limits,
+        "may_be_armed": why_not(who) or "yes",
+    }
 
 
 def _seen(axes: tuple[Axis, ...], seen: Telemetry) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import tty
 from collections.abc import Iterator
 
 from edge.bridge.consent import WORD, permit
-from edge.bridge.identity import Identity, board_of, identity_of, talking_to
-from edge.bridge.proof import proved
+from edge.bridge.gate import Unproved, arm
+from edge.bridge.identity import axes_of, board_of, identity_of, talking_to
+from edge.bridge.proof import why_not
 from edge.errors import UserError
 from firmware_bridge.controller import AxisMode, BridgeError, FirmwareState
 from firmware_bridge.serial_controller import SerialController
@@ -59,23 +60,23 @@ def run(args: argparse.Namespace) -> int:
     if board is None:
         raise UserError(f"{args.spec} has no latentloop firmware, and only its wheels can be jogged: name the port of such a board")
     with talking_to(board) as device:
-        who, axes = identity_of(device), device.describe()
-    if args.axis not in who.axes:
-        raise UserError(f"there is no axis {args.axis} on {board.port}: its axes are {', '.join(who.axes)}")
-    number = who.axes.index(args.axis)
+        who, axes, names = identity_of(device, board), device.describe(), axes_of(device)
+    if args.axis not in names:
+        raise UserError(f"there is no axis {args.axis} on {board.port}: its axes are {', '.join(names)}")
+    number = names.index(args.axis)
     if axes[number].mode is not AxisMode.VELOCITY:
         raise UserError(f"axis {args.axis} on {board.port} is a joint, and only wheels can be jogged: name a wheel")
     most = axes[number].max_speed
     if not 0.0 < args.speed <= most:
         raise UserError(f"--speed {args.speed:g} is not within the limits of {args.axis}: give more than 0 and at most {most:g}")
-    if not (who.simulated or proved(who)):
-        raise UserError(f"this board was never proved to stop: run 'latentloop bridge selftest {args.spec}' first")
-    permit(who.firmware, f"{args.axis} will turn at {args.speed:g} rad/s while you hold w (forward) or s (backward).", absent=False)
-    motors = SerialController(board.port, who.axes, baud=board.baud)
+    if why := why_not(who):
+        raise Unproved(why)
+    permit(who, f"{args.axis} will turn at {args.speed:g} rad/s while you hold w (forward) or s (backward).", absent=False)
+    motors = SerialController(board.port, names, baud=board.baud)
     try:
         motors.connect()
         with keys_at_once() as terminal:
-            _jog(motors, who, number, args.speed, terminal)
+            _jog(motors, number, args.speed, terminal)
     finally:
         motors.close()
     print("\nended: the motors are disarmed", file=sys.stderr)
@@ -95,10 +96,10 @@ def keys_at_once() -> Iterator[int]:
             termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
 
 
-def _jog(motors: SerialController, who: Identity, number: int, speed: float, terminal: int) -> None:
+def _jog(motors: SerialController, number: int, speed: float, terminal: int) -> None:
     """Until another key, or no terminal any more. Raises BridgeError when the firmware stops by itself."""
     motors.heartbeat(time.monotonic_ns() + VALID_NS, True)
-    motors.arm()
+    arm(motors)
     print("armed: hold w or s; any other key ends", file=sys.stderr, flush=True)
     heard = select.poll()
     heard.register(terminal, select.POLLIN)
@@ -113,7 +114,7 @@ def _jog(motors: SerialController, who: Identity, number: int, speed: float, ter
                 return
             way, held_until_ns = WAYS[keys[-1:]], time.monotonic_ns() + HELD_NS
         now_ns = time.monotonic_ns()
-        targets = [0.0] * len(who.axes)
+        targets = [0.0] * len(motors.axes)
         targets[number] = way * speed if now_ns < held_until_ns else 0.0
         motors.heartbeat(now_ns + VALID_NS, True)
         motors.send(targets, now_ns + VALID_NS)

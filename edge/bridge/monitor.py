@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from edge.bridge.identity import board_of, identity_of, talking_to
+from edge.bridge.identity import axes_of, board_of, talking_to
 from firmware_bridge.controller import Axis, MotorController, Telemetry
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.serial_controller import SerialController
@@ -100,5 +100,5 @@ def _motors(spec: str) -> MotorController:
     if board is None:
         return make_controller(spec)
     with talking_to(board) as device:
-        names = identity_of(device).axes
+        names = axes_of(device)
     return SerialController(board.port, names, baud=board.baud)

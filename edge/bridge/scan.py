@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge.bridge.identity import BAUD, Board, identity_of, talking_to
+from edge.bridge.identity import Board, axes_of, identity_of, talking_to
 from firmware_bridge.controller import BridgeError
 from firmware_bridge.drivers.recognise import recognise
 from firmware_bridge.port_holders import holders
+from firmware_bridge.serial_controller import COMMON_BAUD
 from firmware_bridge.usb_ports import PREFIX, device_of, plugged_in
 
 ASK_S = 1.0
@@ -55,7 +56,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("ports", nargs="*", metavar="PORT", help="look at these ports (default: those with a USB identity)")
     parser.add_argument("--ask", action="store_true", help="open free ports and ask who is there; wheels off the ground")
-    parser.add_argument("--baud", type=int, default=BAUD, help=f"speed to ask latentloop's firmware with (default: {BAUD})")
+    parser.add_argument(
+        "--baud", type=int, default=COMMON_BAUD, help=f"speed to ask latentloop's firmware with (default: {COMMON_BAUD})"
+    )
     parser.add_argument("--json", action="store_true", help="print the list as JSON")
     parser.set_defaults(run=run)
 
@@ -100,11 +103,11 @@ def _ask(board: Board, users: tuple[str, ...], lasting: str) -> tuple[bool | Non
         return None, "not asked, because it is in use", ""
     try:
         with talking_to(board, timeout_s=ASK_S) as device:
-            who = identity_of(device)
+            who, axes = identity_of(device, board), axes_of(device)
     except BridgeError as error:
         return _ask_others(board.port, str(error), lasting)
-    spec = lasting if board.baud == BAUD else f"latentloop:{lasting}?baud={board.baud}"
-    return True, f"{who.firmware}, axes {', '.join(who.axes)}, board {who.uid}", spec
+    spec = lasting if board.baud == COMMON_BAUD else f"latentloop:{lasting}?baud={board.baud}"
+    return True, f"{who.firmware}, axes {', '.join(axes)}, board {who.uid}", spec
 
 
 def _ask_others(port: str, not_ours: str, lasting: str) -> tuple[bool, str, str]:

@@ -24,11 +24,17 @@ class Reading:
 
 
 class Device(Protocol):
-    """Called from one thread only, except ``urgent`` and ``axes``. Every call but these may raise NoAnswer (try again at the
-    next turn) or PortLost; none takes longer than a few time-outs of its line."""
+    """Called from one thread only, except ``urgent`` and the other attributes. Every call but these may raise NoAnswer (try again
+    at the next turn) or PortLost; none takes longer than a few time-outs of its line."""
 
     axes: tuple[Axis, ...]
     """As commands are understood, tightened by what the device told in ``open``."""
+    uid: str
+    """The device's own serial number, or those of all its parts, as told in ``open``; empty where it tells none."""
+    unprovable: str
+    """Why it cannot be shown that it stops by itself when the driver falls silent, a sentence; empty where it can."""
+    untestable: str
+    """Why it is not moved for a test at all, a sentence; empty where it may be."""
     urgent: threading.Event
     """Set from any thread to end a wait for an answer at once."""
 

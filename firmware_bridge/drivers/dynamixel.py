@@ -43,7 +43,7 @@ REBOOT_S = 1.5
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
     device = Dynamixel(spec, axes)
-    return ServoLoop(device, spec.port, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
+    return ServoLoop(device, spec, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
 
 
 class Dynamixel(OnBus):
@@ -66,10 +66,11 @@ class Dynamixel(OnBus):
         self._open_line()
         self._enabled = False
         self._models, self._setup = {}, {}
+        versions: dict[int, int] = {}
         self._roll = RollCall(self._ids, packets.next_status, PRESENT_SIZE)
         for servo in self._ids:
             try:
-                self._models[servo] = self._ping(servo)
+                self._models[servo], versions[servo] = self._ping(servo)
             except NoAnswer:
                 pass
         if len(self._models) < len(self._ids):
@@ -80,7 +81,8 @@ class Dynamixel(OnBus):
             self._setup[servo] = self._ask(servo, SETUP, SETUP_SIZE)
         self._stop_what_moves()
         self.axes = tuple(map(self._within_limits, range(len(self._ids))))
-        return f"Dynamixel, {len(self._ids)} servos, model {', '.join(map(str, sorted(set(self._models.values()))))}"
+        found = {f"{self._models[servo]} with firmware {versions[servo]}" for servo in self._ids}
+        return f"Dynamixel, {len(self._ids)} servos, model {', '.join(sorted(found))}"
 
     def read(self) -> Reading:
         answered = self._roll.call(
@@ -222,10 +224,10 @@ class Dynamixel(OnBus):
             ),
         )
 
-    def _ping(self, servo: int) -> int:
-        """Its model."""
+    def _ping(self, servo: int) -> tuple[int, int]:
+        """Its model and the version of its firmware."""
         status = ask_one(self._line, packets.next_status, packets.packet(servo, packets.PING), servo, 3)
-        return int.from_bytes(status.parameters[:2], "little")
+        return int.from_bytes(status.parameters[:2], "little"), status.parameters[2]
 
     def _ask(self, servo: int, address: int, size: int) -> bytes:
         return ask_one(self._line, packets.next_status, packets.read(servo, address, size), servo, size).parameters

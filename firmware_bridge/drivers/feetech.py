@@ -17,7 +17,8 @@ from firmware_bridge.drivers.spec import Spec
 
 KEYS = {**bus_servos.KEYS, "baud": "1000000"}
 
-MODEL, ANGLE_RANGE, MODE, TORQUE, ACCELERATION, GOAL_SPEED = 3, 9, 33, 40, 41, 46
+VERSIONS, ANGLE_RANGE, MODE, TORQUE, ACCELERATION, GOAL_SPEED = 0, 9, 33, 40, 41, 46
+VERSIONS_SIZE = 5  # firmware, two bytes, and behind one more the model
 BLOCK_SIZE = 31  # TORQUE up to the current at 69
 POSITION_MODE, WHEEL_MODE = 0, 1
 AMPERES = 0.0065
@@ -27,7 +28,7 @@ FAULTS = ("voltage out of range", "angle sensor", "too hot", "over-current", "an
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
     device = Feetech(spec, axes)
-    return ServoLoop(device, spec.port, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
+    return ServoLoop(device, spec, asked=spec.asked(), rate_hz=spec.number("rate", 50, 5, 200))
 
 
 class Feetech(OnBus):
@@ -38,24 +39,27 @@ class Feetech(OnBus):
         self._servos = servos = bus_servos.of(spec, axes, 253)
         self._ids, self._scales, self._wheels = servos.ids, servos.scales, servos.wheels
         self.axes = servos.axes
+        if self._wheels:  # a joint ends where it was last told to be
+            self.unprovable = "these servos have no watchdog: without the computer, wheels go on turning for ever"
         self._roll = RollCall(self._ids, packets.next_status, BLOCK_SIZE)
 
     def open(self, timeout_s: float) -> str:
         self._open_line()
-        models = {}
+        found = {}
         for servo in self._ids:
             try:
-                models[servo] = int.from_bytes(self._ask(servo, MODEL, 2), "little")
+                major, minor, _, *model = self._ask(servo, VERSIONS, VERSIONS_SIZE)
+                found[servo] = f"{int.from_bytes(model, 'little')} with firmware {major}.{minor}"
             except NoAnswer:
                 pass
-        if len(models) < len(self._ids):
-            raise BridgeError(missing("Feetech", self._ids, list(models), self._port, self._baud))
+        if len(found) < len(self._ids):
+            raise BridgeError(missing("Feetech", self._ids, list(found), self._port, self._baud))
         self._roll = RollCall(self._ids, packets.next_status, BLOCK_SIZE)
         self._settle_modes()
         self._stop_what_moves()
         if not self._wheels:
             self.axes = tuple(map(self._within_range, range(len(self._ids))))
-        return f"Feetech, {len(models)} servos, model {', '.join(map(str, sorted(set(models.values()))))}"
+        return f"Feetech, {len(found)} servos, model {', '.join(sorted(set(found.values())))}"
 
     def read(self) -> Reading:
         self._roll.call(

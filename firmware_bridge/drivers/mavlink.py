@@ -54,7 +54,7 @@ def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     if vehicle == "rover" and "estop" in spec.options:
         raise BridgeError(f"{spec.text} has the key 'estop', which is for copters: leave it out, a rover is always disarmed")
     device: Device = Rover(spec, axes) if vehicle == "rover" else mavlink_copter.Copter(spec, axes, vehicle)
-    return ServoLoop(device, spec.port, rate_hz=spec.number("rate", 20, 5, 50))
+    return ServoLoop(device, spec, rate_hz=spec.number("rate", 20, 5, 50))
 
 
 class Rover(MavlinkLink):
@@ -72,6 +72,7 @@ class Rover(MavlinkLink):
             Axis(names[1], AxisMode.VELOCITY, "rad/s", -turning, turning, turning, harder),
         )
         self._signs = spec.signs(2)
+        self.unprovable = "how far the rover goes is not known then; its failsafe was only read, and may let it drive on for 5 s"
 
     def _start(self) -> None:
         super()._start()
@@ -86,7 +87,7 @@ class Rover(MavlinkLink):
         self._stream(STREAMS)
         if self._wait("ATTITUDE", lambda _: True, 1.0) is None:
             raise BridgeError(f"vehicle {self._system} on {self._port} sends no ATTITUDE: see to its sensors")
-        return f"ArduPilot rover {self._system}"
+        return f"ArduPilot rover {self._system}, firmware {self._version()}"
 
     def read(self) -> Reading:
         before_s = self._heard_s["ATTITUDE"]

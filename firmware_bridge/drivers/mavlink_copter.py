@@ -119,6 +119,7 @@ class Copter(MavlinkLink):
             for name, unit, v, a in zip(names, units, speed, faster, strict=True)
         )
         self._signs = spec.signs(4)
+        self.untestable = "a copter is in the hands of its pilot, and is flown by nobody for a test; its failsafes were only read"
         self._ours = False
         """Whether we asked for our mode and have not given it back."""
 
@@ -145,7 +146,7 @@ class Copter(MavlinkLink):
         while self._pilot.flows and not self._flows() and not self.urgent.is_set():
             self._point(STILL)
             self._listen(0.05)
-        return f"{self._pilot.name} {self._system}"
+        return f"{self._pilot.name} {self._system}, firmware {self._version()}"
 
     def read(self) -> Reading:
         before_s = self._heard_s["ATTITUDE"]

@@ -15,7 +15,8 @@ from firmware_bridge.drivers.on_bus import OnBus
 GROUND_STATION, ARDUPILOT, PX4 = 6, 3, 12
 ARMED, DANGER = 128, (5, 6)
 """Of a heartbeat: a bit of its base mode; its states that are critical and an emergency."""
-ARM_DISARM, SET_MODE, SET_INTERVAL, FORCE = 400, 176, 511, 21196
+ARM_DISARM, SET_MODE, SET_INTERVAL, REQUEST, FORCE = 400, 176, 511, 512, 21196
+VERSION = 148
 VELOCITIES = 0x05C7
 """Which fields of a position target count: the velocities and the turning rate."""
 WHOLE_NUMBERS = {1: "<Bxxx", 2: "<bxxx", 3: "<Hxx", 4: "<hxx", 5: "<I", 6: "<i"}
@@ -113,6 +114,17 @@ class MavlinkLink(OnBus):
             if (found := self._wait("PARAM_VALUE", _named(name), 0.3)) is not None:
                 return found
         return None
+
+    def _version(self) -> str:
+        """Of the autopilot; its serial number goes to ``uid``, where it tells one."""
+        self._send(self._order(REQUEST, VERSION))
+        found = self._wait("AUTOPILOT_VERSION", lambda _: True, 0.5)
+        if found is None:
+            self.uid = ""
+            return "of unknown version"
+        long = bytes(getattr(found, "uid2", ()))
+        self.uid = long.hex() if any(long) else f"{found.uid:x}" if found.uid else ""
+        return ".".join(str(found.flight_sw_version >> shift & 0xFF) for shift in (24, 16, 8))
 
     def _beat(self) -> None:
         """Ours, which feeds the failsafe; the loop that sends it is the one that stops the vehicle."""

@@ -44,7 +44,7 @@ def next_reply(heard: bytearray) -> str | None:
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
-    return ServoLoop(Odrive(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 100))
+    return ServoLoop(Odrive(spec, axes), spec, rate_hz=spec.number("rate", 50, 5, 100))
 
 
 class Odrive(OnBus):
@@ -70,6 +70,8 @@ class Odrive(OnBus):
                 "protocol there"
             ) from None
         version = ".".join(self._ask(f"r fw_version_{part}") for part in ("major", "minor", "revision"))
+        serial = self._ask("r serial_number")
+        self.uid = f"{int(serial):x}" if serial.isascii() and serial.isdigit() else ""  # some print nothing for 64 bits
         self._error = "active_errors" if version.startswith("0.6") else "error"
         self.rest()
         for motor in self._motors:

@@ -62,7 +62,7 @@ TURN_ON_S, CLEAN_S = 0.5, 0.35
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be, or without python-can."""
     device = OdriveCan(spec, axes)
-    return ServoLoop(device, spec.port, asked=spec.asked(), rate_hz=spec.number("rate", 50, 20, 100))
+    return ServoLoop(device, spec, asked=spec.asked(), rate_hz=spec.number("rate", 50, 20, 100))
 
 
 @dataclass(slots=True)
@@ -104,6 +104,8 @@ class OdriveCan:
 
     def __init__(self, spec: Spec, axes: Sequence[str]) -> None:
         python_can()
+        self.uid = ""  # CANSimple knows none
+        self.unprovable = self.untestable = ""
         self.urgent = threading.Event()
         self._port, self._bitrate = spec.port, spec.integer("bitrate", 250_000, 10_000, 1_000_000)
         self._baud = spec.integer("baud", 115_200, 9600, 4_000_000)

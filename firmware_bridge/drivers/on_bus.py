@@ -14,6 +14,9 @@ class OnBus:
 
     def __init__(self, port: str, baud: int) -> None:
         self._port, self._baud = port, baud
+        self.uid = ""
+        self.unprovable = ""
+        self.untestable = ""
         self.urgent = threading.Event()
         self._bus: Bus | None = None
 

@@ -8,10 +8,10 @@ from importlib import import_module
 
 from firmware_bridge.board_settings import NONE, Value
 from firmware_bridge.controller import BridgeError, MotorController
+from firmware_bridge.device import LATENTLOOP
 from firmware_bridge.drivers import spec as specs
 from firmware_bridge.serial_controller import SerialController
 
-LATENTLOOP = "latentloop"
 DRIVERS = {
     "feetech": "firmware_bridge.drivers.feetech",
     "dynamixel": "firmware_bridge.drivers.dynamixel",

@@ -25,7 +25,7 @@ KEYS = {
     "ticks": "counts of the encoder for one turn of the wheel",
     "watchdog_ms": "200, in steps of 100: without a word for so long it stops by itself",
 }
-SET_TIMEOUT, GET_TIMEOUT, SPEED_1, SPEED_2, BATTERY = 14, 15, 18, 19, 24
+SET_TIMEOUT, GET_TIMEOUT, SPEED_1, SPEED_2, VERSION, BATTERY = 14, 15, 18, 19, 21, 24
 DUTIES, SPEEDS, CURRENTS, ENCODERS, STATUS = 34, 37, 49, 78, 90
 FAULTS = {
     0: "emergency stop",
@@ -80,7 +80,7 @@ def read(bus: Bus, address: int, command: int, size: int, tries: int = 2) -> byt
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
-    return ServoLoop(Roboclaw(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 200))
+    return ServoLoop(Roboclaw(spec, axes), spec, rate_hz=spec.number("rate", 50, 5, 200))
 
 
 class Roboclaw(OnBus):
@@ -117,7 +117,7 @@ class Roboclaw(OnBus):
         except NoAnswer:
             self._status_size = 2
             self._ask(STATUS, 2)
-        return f"RoboClaw {self._address}"
+        return f"RoboClaw {self._address}, {self._version()}"
 
     def read(self) -> Reading:
         position = struct.unpack(">ii", self._ask(ENCODERS, 8))
@@ -160,6 +160,21 @@ class Roboclaw(OnBus):
 
     def _ask(self, command: int, size: int) -> bytes:
         return read(self._line, self._address, command, size)
+
+    def _version(self) -> str:
+        """Its name and the version of its firmware, which end with a line feed and a zero."""
+        question = bytes((self._address, VERSION))
+
+        def take(heard: bytearray) -> str | None:
+            text, end, behind = bytes(heard).partition(b"\n\0")
+            if len(behind) < 2 or binascii.crc_hqx(question + text + end, 0) != int.from_bytes(behind[:2], "big"):
+                return None
+            return text.decode("ascii", "replace")
+
+        try:
+            return self._line.ask(question, take)
+        except NoAnswer:
+            return "of unknown version"
 
     def _tell(self, command: int, data: bytes) -> None:
         self._line.ask(request(self._address, command, data), lambda heard: True if 0xFF in heard else None)

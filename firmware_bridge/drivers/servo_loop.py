@@ -6,18 +6,23 @@ and faults are latched. It lives as long as this process; what then still protec
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, LinkCounts, Telemetry
+from firmware_bridge import usb_ports
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Identity, LinkCounts, Telemetry
 from firmware_bridge.drivers.bus import NoAnswer
 from firmware_bridge.drivers.device import Device, Reading
 from firmware_bridge.drivers.guard import Guard
 from firmware_bridge.drivers.setpoint import Setpoint
+from firmware_bridge.drivers.spec import Spec
+from firmware_bridge.simulated_port import is_announced
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +49,14 @@ class _Asked:
 class ServoLoop:
     """A :class:`~firmware_bridge.controller.MotorController` over a :class:`~firmware_bridge.drivers.device.Device`.
 
-    where: the device in messages. asked: what targets mean for position motors: a position, or a velocity that is integrated
+    spec: where the device came from. asked: what targets mean for position motors: a position, or a velocity that is integrated
     inside of the range. rate_hz: turns per second; each turn commands once and reads once.
     """
 
-    def __init__(self, device: Device, where: str, *, asked: AxisMode = AxisMode.POSITION, rate_hz: float = 50.0) -> None:
+    def __init__(self, device: Device, spec: Spec, *, asked: AxisMode = AxisMode.POSITION, rate_hz: float = 50.0) -> None:
         self._device = device
-        self._where = where
+        self._spec = spec
+        self._where = spec.port
         self._asked = asked
         self._names = tuple(axis.name for axis in device.axes)
         self._period_s = 1.0 / rate_hz
@@ -65,6 +71,7 @@ class ServoLoop:
         self._reading: Reading | None = None
         self._read_ns = self._measured_ns = 0
         self._firmware = ""
+        self._identity: Identity | None = None
         self._held_back = 0
         self._counts = LinkCounts()
         self._trouble = ""
@@ -98,6 +105,22 @@ class ServoLoop:
     def stop_cause(self) -> str:
         """Why the motors stopped last, for a person."""
         return self._guard.cause
+
+    @property
+    def unprovable(self) -> str:
+        """Why it cannot be shown that the device stops when this computer is dead; empty where it can."""
+        return self._device.unprovable
+
+    @property
+    def untestable(self) -> str:
+        """Why the device is not moved for a test at all; empty where it may be."""
+        return self._device.untestable
+
+    def identity(self) -> Identity:
+        with self._lock:
+            if self._identity is None or self._guard.state is FirmwareState.OFFLINE:
+                raise BridgeError(f"not connected to {self._where}: {self._trouble or 'call connect first'}")
+            return self._identity
 
     def connect(self, timeout_s: float = 3.0) -> None:
         if self._closing.is_set():
@@ -175,6 +198,7 @@ class ServoLoop:
                 counts,
                 self._measured_ns,
                 reading.health,
+                stop_cause=self._guard.cause or "none",
             )
 
     def close(self) -> None:
@@ -322,11 +346,12 @@ class ServoLoop:
             self._resting, self._setpoints = False, ()
             self._read_ns = time.monotonic_ns()
             self._read()
+            identity = self._identify(firmware)
         except BaseException:
             self._device.close()
             raise
         with self._lock:
-            self._firmware, self._trouble = firmware, ""
+            self._firmware, self._identity, self._trouble = firmware, identity, ""
             self._guard.linked()
 
     def _lose(self, why: str) -> None:
@@ -351,6 +376,21 @@ class ServoLoop:
         self._device.close()
 
     # -- small parts -------------------------------------------------------------------------------------------------
+
+    def _identify(self, firmware: str) -> Identity:
+        uid, spec = self._device.uid, self._spec
+        limits = [(a.mode, a.unit, a.low, a.high, a.max_speed, a.max_acceleration) for a in self._device.axes]
+        options = sorted(each for each in spec.options.items() if each[0] != "command")  # what targets mean limits nothing
+        settings = json.dumps([limits, options])  # gears, ticks and signs are limits, too
+        return Identity(
+            spec.kind,
+            uid or usb_ports.name_behind(spec.port),
+            bool(uid),
+            firmware,
+            f"{zlib.crc32(settings.encode()):08x}",
+            is_announced(spec.port),
+            spec.text,
+        )
 
     def _await(self, request: _Asked, timeout_s: float, what: str) -> None:
         self._wake.set()

@@ -32,7 +32,7 @@ FAULTS = {1: "over-voltage", 2: "under-voltage", 3: "driver", 4: "over-current",
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
-    return ServoLoop(Vesc(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 200))
+    return ServoLoop(Vesc(spec, axes), spec, rate_hz=spec.number("rate", 50, 5, 200))
 
 
 class Vesc(OnBus):
@@ -54,6 +54,7 @@ class Vesc(OnBus):
     def open(self, timeout_s: float) -> str:
         self._open_line()
         self._newest, self._missed, self._ids = {}, {}, []
+        versions = []
         for can in self._can:
             try:
                 values = self._values(can, can)
@@ -64,8 +65,11 @@ class Vesc(OnBus):
                 ) from None
             self._ids.append(values.id)
             self._check_timeout(can, values.id)
+            versions.append(self._version(can))
         self.rest()
-        return f"VESC, {len(self._ids)} controllers, ids {', '.join(map(str, self._ids))}"
+        self.uid = " ".join(each.uid for each in versions) if all(each.uid for each in versions) else ""
+        firmware = ", ".join(dict.fromkeys(each.firmware for each in versions))
+        return f"VESC {firmware}, {len(self._ids)} controllers, ids {', '.join(map(str, self._ids))}"
 
     def read(self) -> Reading:
         faults = []
@@ -128,6 +132,12 @@ class Vesc(OnBus):
                 f"VESC {name} has a time-out of {timeout_ms} ms where at most {self._timeout_ms} are safe: set it in VESC Tool "
                 "(App Settings, General, Timeout), or allow more with the key timeout_ms"
             )
+
+    def _version(self, can: int | None) -> packets.Version:
+        try:
+            return self._ask(packets.command(packets.FW_VERSION, None, can), packets.version_of)
+        except NoAnswer:
+            return packets.Version("of unknown version", "")
 
     def _values(self, can: int | None, name: int | None, tries: int = 2) -> Values:
         def read(payload: bytes) -> Values | None:

@@ -80,6 +80,24 @@ def values_of(payload: bytes) -> Values | None:
     return Values(fields[17], fields[0] / 10, fields[2] / 100, fields[7], fields[8] / 10, steps, travelled, fault, killed)
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Of FW_VERSION. firmware: version and name of the hardware. uid: of its chip, hexadecimal; empty before firmware 3."""
+
+    firmware: str
+    uid: str
+
+
+def version_of(payload: bytes) -> Version | None:
+    """None for another payload. ``00 major minor``, then the name with a zero behind it and the 12 bytes of the chip's number;
+    what follows differs."""
+    if len(payload) < 3 or payload[0] != FW_VERSION:
+        return None
+    name, _, rest = payload[3:].partition(b"\0")
+    uid = rest[:12] if len(rest) >= 12 else b""
+    return Version(f"{payload[1]}.{payload[2]:02} {name.decode('ascii', 'replace')}".strip(), uid.hex() if any(uid) else "")
+
+
 def timeout_of(payload: bytes) -> tuple[int, int] | None:
     """The id and the time-out in ms out of an application configuration; None for another payload. Both stand right behind the
     signature in every firmware since 3; what follows differs."""

@@ -56,7 +56,7 @@ def next_feedback(heard: bytearray) -> dict[str, Any] | None:
 
 def make(spec: Spec, axes: Sequence[str]) -> ServoLoop:
     """Raises BridgeError for a value that cannot be."""
-    return ServoLoop(Waveshare(spec, axes), spec.port, rate_hz=spec.number("rate", 50, 5, 50))
+    return ServoLoop(Waveshare(spec, axes), spec, rate_hz=spec.number("rate", 50, 5, 50))
 
 
 class Waveshare(OnBus):

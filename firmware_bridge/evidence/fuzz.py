@@ -36,6 +36,7 @@ def search(seconds: int, *, seed: int = 1, firmware: Path = FIRMWARE, board: str
     with tempfile.TemporaryDirectory() as folder:
         program = build("fuzz", Path(folder), BOARDS[board], firmware=firmware, options=OPTIONS, compiler=COMPILER)
         limits = [f"-max_total_time={seconds}", "-max_len=1024", "-len_control=0", f"-seed={seed}", "-print_final_stats=1"]
+        limits.append("-rss_limit_mb=0")  # Linux counts a child's peak from that of the process that started it
         done = subprocess.run([str(program), *limits], capture_output=True, text=True, cwd=folder)
     said = done.stderr.splitlines()
     if done.returncode == 0:

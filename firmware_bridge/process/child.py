@@ -167,6 +167,7 @@ class Child:
         else:  # these may wait for the device, and heartbeats must not wait for them
             calls: dict[str, Callable[[], None]] = {
                 "connect": lambda: controller.connect(ask.argument),
+                "identify": lambda: None,
                 "arm": lambda: controller.arm(ask.argument),
                 "clear_estop": controller.clear_estop,
                 "keep_connecting": lambda: self._keep_connecting(ask.argument),
@@ -176,7 +177,10 @@ class Child:
     def _call(self, ask: Ask, call: Callable[[], None]) -> None:
         try:
             call()
-            answer = self._connected(ask.number) if "connect" in ask.verb else Answer(ask.number)
+            if "connect" in ask.verb:
+                answer = self._connected(ask.number)
+            else:
+                answer = Answer(ask.number, identity=self._controller.identity() if ask.verb == "identify" else None)
         except BridgeError as error:
             answer = Answer(ask.number, refused=str(error))
         except Exception:

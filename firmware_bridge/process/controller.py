@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from firmware_bridge.board_settings import NONE, Value, checked
-from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Knot, Telemetry
+from firmware_bridge.controller import Axis, BridgeError, FirmwareState, Identity, Knot, Telemetry
 from firmware_bridge.process import spawn
 from firmware_bridge.process.datagrams import (
     LONGEST,
@@ -121,6 +121,12 @@ class ProcessController:
         if not self._described:
             raise BridgeError(f"not connected to {self._spec}: call connect first")
         return self._described
+
+    def identity(self) -> Identity:
+        """Asked of the child each time: it may have connected to another device meanwhile."""
+        answer = self._ask("identify", 0.0, PATIENCE_S)
+        assert answer.identity is not None
+        return answer.identity
 
     def connect(self, timeout_s: float = 3.0) -> None:
         """Start the child and have it connect. Blocks for timeout_s and the start of the child at most. Raises BridgeError."""

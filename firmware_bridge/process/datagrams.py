@@ -12,10 +12,10 @@ from typing import Literal
 import msgspec
 
 from firmware_bridge.board_settings import Value
-from firmware_bridge.controller import Axis, Knot, Telemetry
+from firmware_bridge.controller import Axis, Identity, Knot, Telemetry
 
 LONGEST = 65_536
-Verb = Literal["connect", "keep_connecting", "arm", "disarm", "estop", "clear_estop", "close"]
+Verb = Literal["connect", "keep_connecting", "identify", "arm", "disarm", "estop", "clear_estop", "close"]
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -49,12 +49,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """refused: the message of the BridgeError, empty if all went well. axes, most_knots: what the controller says, after
-    connect."""
+    connect. identity: after identify."""
 
     number: int
     refused: str = ""
     axes: tuple[Axis, ...] = ()
     most_knots: int = 0
+    identity: Identity | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=5):

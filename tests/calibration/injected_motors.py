@@ -9,7 +9,7 @@ from edge.clock import NS_PER_MS, FakeClock
 from edge.worlds.rover import SPEC
 from edge.worlds.wheels import Drivetrain, Wheel
 from firmware_bridge.board import ROVER
-from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Identity, Telemetry
 from firmware_bridge.messages import Code, Fault, State, StateReport, StopCause
 from tests.firmware_bridge.cores import AnyCore, Bench
 
@@ -56,6 +56,9 @@ class InjectedMotors:
             Axis(name, AxisMode.VELOCITY, "rad/s", -speed / 1e3, speed / 1e3, speed / 1e3, acceleration / 1e3)
             for name, speed, acceleration in zip(self.axes, ROVER.max_speed, ROVER.max_acceleration, strict=True)
         )
+
+    def identity(self) -> Identity:
+        return Identity("latentloop", "injected", True, "latentloop-host", "00000000", True, "injected")
 
     def connect(self, timeout_s: float = 3.0) -> None: ...
 

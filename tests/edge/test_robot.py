@@ -264,6 +264,15 @@ def test_other_controllers_are_driven_by_the_same_loop(
         until(lambda: all(motor.velocity == 0.0 for motor in line.device.motors), "a standstill")
 
 
+def test_a_real_controller_that_is_not_proved_is_not_armed(arena: Path) -> None:
+    with Line(VescPair()) as line:
+        line._announcement.close()  # as if it were real
+        done = run(arena, GOOD.replace('"motors"', f'"vesc:{line.port}?can=2&speed=20"'), "--arm", "--seconds", "8")
+        assert all(motor.travelled == 0.0 for motor in line.device.motors)
+    says = "latentloop: not armed: this controller was never proved to stop: run latentloop bridge selftest 'vesc:"
+    assert done.stderr.startswith(says) and done.stderr.count("\n") == 1
+
+
 def test_a_unit_that_is_not_the_bundles_is_refused_before_anything_moves(arena: Path) -> None:
     with Line(FeetechBus()) as line:
         done = run(arena, GOOD.replace('"motors"', f'"feetech:{line.port}?ids=1,2"'), "--arm")

@@ -14,7 +14,7 @@ from edge.clock import NS_PER_MS, FakeClock
 from edge.config import SafetyConfig
 from edge.messages import Assessment, Belief, CameraFault, Plan, RobotState
 from edge.safety import ActionAxis, ArmRefused, Supervisor
-from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Telemetry
+from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, Identity, Telemetry
 
 PERIOD = 100 * NS_PER_MS
 AXES = (ActionAxis("left", -20.0, 20.0), ActionAxis("right", -20.0, 20.0))
@@ -30,6 +30,7 @@ class RecordingMotors:
         self.state = FirmwareState.LINKED
         self.faults: tuple[str, ...] = ()
         self.refuse = ""
+        self.who = Identity("test", "0102", True, "test 1", "00000007", True, "/dev/ttyACM0")
         self.silent_ns = 0
         self.while_arming: Callable[[], None] = lambda: None
         self.while_clearing: Callable[[], None] = lambda: None
@@ -42,6 +43,9 @@ class RecordingMotors:
 
     def describe(self) -> tuple[Axis, ...]:
         return tuple(Axis(name, AxisMode.VELOCITY, "rad/s", -20.0, 20.0, 20.0, 400.0) for name in self.axes)
+
+    def identity(self) -> Identity:
+        return self.who
 
     def connect(self, timeout_s: float = 3.0) -> None:
         self.state = FirmwareState.LINKED

@@ -89,6 +89,20 @@ def test_every_name_that_is_shown_finds_its_port(plugged: None) -> None:
             assert usb_ports.device_of(port.name) == port.device
 
 
+@pytest.mark.parametrize(
+    ("port", "name"),
+    [
+        ("/dev/ttyACM1", "usb:2e8a:000a:E660A1"),
+        ("usb:2e8a:000a:E660A2", "usb:2e8a:000a:E660A2"),
+        ("/dev/ttyUSB1", "usb:1a86:7523"),
+        ("/dev/ttyS0", "/dev/ttyS0"),
+        ("socket://arm:4000", "socket://arm:4000"),
+    ],
+)
+def test_what_is_known_of_who_is_behind_a_port(plugged: None, port: str, name: str) -> None:
+    assert usb_ports.name_behind(port) == name
+
+
 # -- who has it ----------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import math
 import struct
 from typing import Any
 
-from firmware_bridge.drivers.mavlink_link import dialect
+from firmware_bridge.drivers.mavlink_link import REQUEST, VERSION, dialect
 from firmware_bridge.drivers.simulated.motor import Motor
 
 YAW = 2.5
@@ -30,6 +30,7 @@ class Copter:
         self.parameters: dict[str, float] = dict(_ARDUPILOT)
         self.mode = self.LOITER
         self.armed, self.in_air, self.fallen = True, True, False
+        self.uid = 0x1D002A
         self.orders: list[tuple[int, float, float, float]] = []
         """Every command that came: its number and the first three parameters."""
         self._beat_s = beat_s
@@ -78,6 +79,8 @@ class Copter:
             elif kind == "COMMAND_LONG":
                 self.orders.append((message.command, message.param1, message.param2, message.param3))
                 answers.append(self._mouth.command_ack_encode(message.command, self._obey(message)))
+                if message.command == REQUEST and message.param1 == VERSION:
+                    answers.append(self._mouth.autopilot_version_encode(0, 0x04050700, 0, 0, 0, *(bytes(8),) * 3, 0, 0, self.uid))
             elif kind == "SET_POSITION_TARGET_LOCAL_NED":
                 self._flowing_s = 0.0 if self._without_s >= 0.5 else self._flowing_s
                 self._without_s = 0.0

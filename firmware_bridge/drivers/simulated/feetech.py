@@ -113,6 +113,7 @@ class FeetechBus:
 
 def _fresh(servo: int) -> bytearray:
     table = bytearray(TABLE)
+    table[0:2] = 3, 10
     table[3:5] = (777).to_bytes(2, "little")
     table[5] = servo
     table[11:13] = (4095).to_bytes(2, "little")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from firmware_bridge.drivers.simulated.motor import Motor
+from firmware_bridge.simulated_port import Announcement
 
 TURN_S = 0.002
 
@@ -59,6 +60,7 @@ class Line:
         self._line, self._other_end = os.openpty()
         tty.setraw(self._other_end)
         self.port = os.ttyname(self._other_end)
+        self._announcement = Announcement(self.port)
         if link is not None:
             fresh = link.with_name(f"{link.name}.{os.getpid()}")
             fresh.symlink_to(self.port)
@@ -72,6 +74,7 @@ class Line:
     def unplug(self) -> None:
         """The cable comes off; the device goes on without a host."""
         if self._line >= 0:
+            self._announcement.close()
             line, self._line = self._line, -1
             time.sleep(2 * TURN_S)
             os.close(line)

@@ -18,6 +18,7 @@ class Rover:
         self.wrong_id = False
         self.beat_every_s = 0.3
         self.parameters = {"FS_GCS_ENABLE": 1.0, "FS_ACTION": 2.0, "FS_TIMEOUT": 1.5}
+        self.uid = 0x1D002A
         self._mode = 4
         self._silent_s = 0.0
         self._said_s = {"beat": 0.0, "state": 0.0}
@@ -58,6 +59,8 @@ class Rover:
                 answers.append(self._mouth.param_value_encode(name.encode(), self.parameters[name], 9, 1, 0))
             elif kind == "COMMAND_LONG":
                 answers.append(self._mouth.command_ack_encode(message.command, self._obey(message)))
+                if message.command == 512 and message.param1 == 148:
+                    answers.append(self._mouth.autopilot_version_encode(0, 0x04050700, 0, 0, 0, *(bytes(8),) * 3, 0, 0, self.uid))
             elif kind == "SET_POSITION_TARGET_LOCAL_NED" and self._mode == 15:
                 for motor, speed in zip(self.motors, (message.vx, message.yaw_rate), strict=True):
                     motor.turning = speed

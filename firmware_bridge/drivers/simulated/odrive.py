@@ -16,6 +16,7 @@ class Odrive:
         self.motors = [Motor(), Motor()]
         self.supply_v = 24.0
         self.wrong_id = False  # answers carry no name
+        self.serial = 0x2082357B4D53
         self._heard = bytearray()
         self._values: dict[str, float] = {}
         self._silent_s = [0.0, 0.0]
@@ -23,6 +24,7 @@ class Odrive:
 
     def reset(self) -> None:
         self._values = {"fw_version_major": 0, "fw_version_minor": 5, "fw_version_revision": 6}
+        self._values["serial_number"] = self.serial
         for i, motor in enumerate(self.motors):
             motor.cut()
             self._values |= {f"axis{i}.current_state": 1, f"axis{i}.error": 0}
@@ -76,7 +78,7 @@ class Odrive:
                 self._values[f"axis{i}.error"] = 0
                 self._silent_s[i] = 0.0
         elif verb == "r":
-            return [_reply(f"{self._values[words[1]]:g}" if words[1] in self._values else "invalid property")]
+            return [_reply(f"{self._values[words[1]]:.15g}" if words[1] in self._values else "invalid property")]
         elif verb == "w":
             name, value = words[1], float(words[2])
             if name.endswith(".requested_state"):

@@ -10,6 +10,7 @@ from firmware_bridge.drivers.simulated.motor import Motor
 
 TICKS = 1000 / (2 * math.pi)
 _SIZES = {14: 1, 34: 4, 37: 8}
+VERSION = b"USB Roboclaw 2x15a v4.1.34\n\0"
 _LEAST_V = 6.0
 
 
@@ -78,6 +79,7 @@ class Roboclaw:
             15: lambda: bytes((self.timeout,)),
             18: lambda: struct.pack(">IB", abs(round(first.velocity * TICKS)), first.velocity < 0),
             19: lambda: struct.pack(">IB", abs(round(second.velocity * TICKS)), second.velocity < 0),
+            21: lambda: VERSION,
             24: lambda: round(self.supply_v * 10).to_bytes(2, "big"),
             49: lambda: struct.pack(">hh", 150, -20),
             78: lambda: struct.pack(">ii", round(first.position * TICKS), round(second.position * TICKS)),

@@ -23,6 +23,7 @@ class VescPair:
         self.timeout_ms = timeout_ms
         self.killed = False
         self.ids = [1, 2]
+        self.uids = [bytes(range(12)), bytes(range(1, 13))]
         self._gone: set[int] = set()
         self._silent_s = [0.0, 0.0]
         self._from = [(0.0, 0.0), (0.0, 0.0)]  # position and way at the last start
@@ -57,6 +58,8 @@ class VescPair:
 
     def _obey(self, i: int, payload: bytes) -> list[bytes]:
         motor, name = self.motors[i], self.ids[i] + (100 if self.wrong_id else 0)
+        if payload == b"\0":
+            return [frame(b"\0\x06\x05" + b"60_MK6\0" + self.uids[i] + bytes(6))]
         if payload[0] in (6, 8) and len(payload) == 5:
             value = int.from_bytes(payload[1:], "big", signed=True)
             self._silent_s[i] = 0.0

@@ -182,6 +182,6 @@ def test_an_unproved_board_is_not_jogged(
     firmware: HostFirmware, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("edge.bridge.identity.SIMULATED", "no firmware is simulated")
+    monkeypatch.setattr("firmware_bridge.device.HOST_FIRMWARE", "no firmware is simulated")
     with pytest.raises(UserError, match="never proved to stop"):
         command("jog", firmware.port, "left")

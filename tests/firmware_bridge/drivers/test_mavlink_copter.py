@@ -18,7 +18,7 @@ from tests.conftest import unmet
 from tests.firmware_bridge.drivers.conftest import Driving, reaches, stand, turns
 from tests.firmware_bridge.processes import until
 
-ARM_DISARM, SET_MODE, SET_INTERVAL = 400, 176, 511
+ARM_DISARM, SET_MODE, ONLY_TELLING = 400, 176, (511, 512)
 BRAKE, LAND = 17, 9
 TARGETS = (0.8, -0.5, 0.2, -0.4)
 Fly = Callable[..., tuple[MotorController, Driving]]
@@ -65,7 +65,7 @@ def fly(vehicle: str, line: Line) -> Iterator[Fly]:
 
 def commanding(line: Line) -> list[tuple[int, float, float, float]]:
     """What was ordered that changes how the copter flies."""
-    return [order for order in line.device.orders if order[0] != SET_INTERVAL]
+    return [order for order in line.device.orders if order[0] not in ONLY_TELLING]
 
 
 def test_connecting_and_closing_order_nothing(line: Line, fly: Fly) -> None:

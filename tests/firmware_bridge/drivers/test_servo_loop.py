@@ -12,6 +12,7 @@ import pytest
 from firmware_bridge.controller import Axis, AxisMode, BridgeError, FirmwareState, LinkCounts
 from firmware_bridge.drivers.device import Reading
 from firmware_bridge.drivers.servo_loop import ServoLoop
+from firmware_bridge.drivers.spec import parse
 from tests.firmware_bridge.drivers.conftest import reaches
 
 
@@ -20,6 +21,7 @@ class Instant:
 
     def __init__(self) -> None:
         self.axes = (Axis("wheel", AxisMode.VELOCITY, "rad/s", -1.0, 1.0, 1.0, 10.0),)
+        self.uid = self.unprovable = self.untestable = ""
         self.urgent = threading.Event()
         self.meanwhile: Callable[[], None] = lambda: None
         self.powered = False
@@ -53,7 +55,7 @@ class Instant:
 
 def test_a_stop_in_the_midst_of_clearing_stays() -> None:
     device = Instant()
-    with closing(ServoLoop(device, "here")) as loop:
+    with closing(ServoLoop(device, parse("vesc:here"))) as loop:
         loop.connect()
         loop.estop()
         reaches(loop, FirmwareState.ESTOP)
@@ -69,7 +71,7 @@ def test_a_stop_in_the_midst_of_clearing_stays() -> None:
 @pytest.mark.parametrize("act", ["estop", "disarm"])
 def test_a_stop_or_disarming_in_the_midst_of_arming_ends_it(act: str) -> None:
     device = Instant()
-    with closing(ServoLoop(device, "here")) as loop:
+    with closing(ServoLoop(device, parse("vesc:here"))) as loop:
         loop.connect()
         loop.heartbeat(time.monotonic_ns() + 10_000_000_000, True)
         device.meanwhile = getattr(loop, act)
