@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from firmware_bridge.controller import BridgeError, FirmwareState
 from firmware_bridge.drivers.guard import Guard
 from firmware_bridge.drivers.registry import make_controller
 from firmware_bridge.drivers.setpoint import Setpoint
+from firmware_bridge.drivers.simulated.copter import Copter, Px4Copter
 from firmware_bridge.drivers.simulated.feetech import FeetechBus
 from firmware_bridge.drivers.simulated.line import Line
+from firmware_bridge.drivers.simulated.odrive_can import OdriveCan
 from firmware_bridge.drivers.simulated.vesc import VescPair
 from firmware_bridge.host_firmware import HostFirmware
 from tests.edge.bridge.conftest import Command
@@ -69,6 +72,28 @@ def test_a_vesc_is_proved(command: Command, capsys: pytest.CaptureFixture[str]) 
     names = ["unarmed", "limits", "lease", "command expiry", "emergency stop", "computer dead"]
     assert [(check["name"], check["result"]) for check in report["checks"]] == [(name, "proved") for name in names]
     assert json.loads(Path(report["proof"]).read_text())["uid"] == "000102030405060708090a0b 0102030405060708090a0b0c"
+
+
+@pytest.mark.skipif(find_spec("pymavlink") is None, reason="the package pymavlink is not installed")
+@pytest.mark.parametrize(("vehicle", "device"), [("copter", Copter), ("px4", Px4Copter)])
+def test_a_copter_is_flown_by_nobody_for_a_test(
+    vehicle: str, device: type[Copter], command: Command, capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    with Line(device()) as line:
+        assert command("selftest", f"mavlink:{line.port}?vehicle={vehicle}", "--yes", "--json") == 1
+        assert line.device.mode == device.LOITER and not any(motor.travelled for motor in line.device.motors)
+    found = {check["name"]: (check["result"], check["found"]) for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert found.keys() == proof.NEEDED | {proof.ALONE}
+    assert all(result == "not proved" and "in the hands of its pilot" in why for result, why in found.values())
+    assert not list(state.glob("*.json"))
+
+
+@pytest.mark.skipif(find_spec("can") is None, reason="the package python-can is not installed")
+def test_an_odrive_on_can_is_proved(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with Line(OdriveCan()) as line:
+        assert command("selftest", f"odrive-can:{line.port}?nodes=1,2&speed=4&acceleration=20", "--yes", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {check["result"] for check in report["checks"]} == {"proved"}
 
 
 FEETECH = f"feetech:{{}}?{JOINTS}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from edge.bridge.identity import Board, talking_to
+from edge.bridge.proof import why_not
 from edge.config import parse_config
 from edge.errors import UserError
 from firmware_bridge.controller import BridgeError
 from firmware_bridge.host_firmware import HostFirmware
 from firmware_bridge.messages import Estop, State
+from firmware_bridge.serial_controller import SerialController
 from tests.edge.bridge.conftest import Command
 
 ROBOT = 'name = "r"\nbundle = "rover"\n[camera]\nsource = "0"\n[bridge]\nport = "p"\n'
@@ -124,3 +128,22 @@ def test_a_stopped_board_takes_nothing(firmware: HostFirmware, command: Command)
 def _listed(firmware: HostFirmware, command: Command, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     assert command("settings", firmware.port, "--json") == 0
     return {setting["name"]: setting["value"] for setting in json.loads(capsys.readouterr().out)["settings"]}
+
+
+def test_a_proof_is_for_the_limits_in_force(
+    firmware: HostFirmware, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A robot file has put them in force; the self-test leaves them so, and from then on that robot may be armed."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def reason() -> str:
+        motors = SerialController(firmware.port, settings={"left.speed": 8.0})
+        motors.connect()
+        who = replace(motors.identity(), simulated=False)
+        motors.close()
+        return why_not(who)
+
+    assert command("selftest", firmware.port, "--yes") == 0
+    assert "have changed since it was proved to stop" in reason()
+    assert command("selftest", firmware.port, "--yes") == 0
+    assert reason() == ""
