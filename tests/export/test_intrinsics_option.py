@@ -12,28 +12,14 @@ import pytest
 from calibration.activations import ScaleTable
 from edge.bundle import Picture, load
 from edge.cli import main
-from edge.intrinsics import Intrinsics, IntrinsicsError, Uncertainty
+from edge.intrinsics import IntrinsicsError
 from edge.scaling import Scaler
 from export.frames import read_footage, read_steps
+from tests.edge.test_intrinsics import GOPRO
 from tests.export.sources.pair import write_pair, write_pictures
 
 PICTURE = Picture(16, 24)
-WIDE = Intrinsics(
-    width=1280,
-    height=960,
-    fx=560.227,
-    fy=561.283,
-    cx=651.156,
-    cy=498.969,
-    distortion=(-0.23276, 0.06164, -4e-5, 5e-5, -0.00754),
-    rms_px=0.5,
-    board="chessboard 8x6, squares of 25 mm",
-    made_from="a wide lens",
-    opencv="5.0.0",
-    uncertainty_px=Uncertainty(fx=0.5, fy=0.5, cx=0.4, cy=0.4),
-    views_px={},
-    left_out_px={},
-)
+WIDE = msgspec.structs.replace(GOPRO, made_from="a wide lens")
 LENS = f"straightened by lens {WIDE.lens.fingerprint}"
 
 

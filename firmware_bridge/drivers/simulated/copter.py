@@ -6,8 +6,8 @@ import math
 import struct
 from typing import Any
 
-from firmware_bridge.drivers.mavlink_link import REQUEST, VERSION, dialect
-from firmware_bridge.drivers.simulated.motor import Motor
+from firmware_bridge.drivers.mavlink_link import ARM_DISARM, FORCE, SET_MODE
+from firmware_bridge.drivers.simulated.vehicle import Vehicle
 
 YAW = 2.5
 """Its heading; turning does not change it here."""
@@ -16,29 +16,19 @@ _ARDUPILOT = {"FS_GCS_ENABLE": 1.0, "FS_GCS_TIMEOUT": 5.0, "GUID_TIMEOUT": 1.0, 
 _PX4 = {"COM_OF_LOSS_T": 1.0, "COM_OBL_RC_ACT": 0, "NAV_RCL_ACT": 2, "COM_RCL_EXCEPT": 0}
 
 
-class Copter:
+class Copter(Vehicle):
     """A motor counts as energised while the copter obeys velocities. mode: as in its heartbeat; set it to take over as its
-    pilot. fallen: the motors were switched off in the air. beat_s: between two heartbeats, 1 s on a real one."""
+    pilot. fallen: the motors were switched off in the air."""
 
     LOITER, GUIDED, RTL, LAND = 5, 4, 6, 9
 
     def __init__(self, beat_s: float = 0.05) -> None:
-        self._messages = dialect()
-        self.motors = [Motor() for _ in range(4)]
-        self.supply_v = 12.0
-        self.wrong_id = False
-        self.parameters: dict[str, float] = dict(_ARDUPILOT)
+        super().__init__(4, dict(_ARDUPILOT), beat_s)
         self.mode = self.LOITER
         self.armed, self.in_air, self.fallen = True, True, False
-        self.uid = 0x1D002A
         self.orders: list[tuple[int, float, float, float]] = []
         """Every command that came: its number and the first three parameters."""
-        self._beat_s = beat_s
-        self._silent_s = self._without_s = self._flowing_s = 0.0
-        self._said_s = {"beat": 0.0, "state": 0.0}
-        self._ears: Any = self._messages.MAVLink(None)
-        self._ears.robust_parsing = True
-        self._mouth: Any = self._messages.MAVLink(None, srcSystem=1, srcComponent=1)
+        self._without_s = self._flowing_s = 0.0
 
     def reset(self) -> None:
         """The autopilot restarts, and what flew falls."""
@@ -46,11 +36,7 @@ class Copter:
         self._flowing_s = 0.0
         self._stop()
 
-    def remove(self, motor: int) -> None:
-        self.motors[motor].cut()  # and nothing tells
-
-    def advance(self, elapsed_s: float) -> list[bytes]:
-        self._silent_s += elapsed_s
+    def _live(self, elapsed_s: float) -> None:
         self._without_s += elapsed_s
         self._flowing_s = self._flowing_s + elapsed_s if self._without_s < 0.5 else 0.0
         self._failsafes()
@@ -59,35 +45,13 @@ class Copter:
             if not motor.energised:
                 motor.turning = 0.0
             motor.advance(elapsed_s)
-        said = []
-        for what, every_s in (("beat", self._beat_s), ("state", 0.02)):
-            self._said_s[what] += elapsed_s
-            if self._said_s[what] >= every_s:
-                self._said_s[what] = 0.0
-                said += self._report() if what == "state" else [self._heartbeat()]
-        return [self._packed(message) for message in said]
 
-    def receive(self, data: bytes) -> list[bytes]:
-        answers = []
-        for message in self._ears.parse_buffer(data) or []:
-            kind = message.get_type()
-            if kind == "HEARTBEAT":
-                self._silent_s = 0.0
-            elif kind == "PARAM_REQUEST_READ" and message.param_id in self.parameters:
-                name = message.param_id
-                answers.append(self._mouth.param_value_encode(name.encode(), *self._encoded(name), 1, 0))
-            elif kind == "COMMAND_LONG":
-                self.orders.append((message.command, message.param1, message.param2, message.param3))
-                answers.append(self._mouth.command_ack_encode(message.command, self._obey(message)))
-                if message.command == REQUEST and message.param1 == VERSION:
-                    answers.append(self._mouth.autopilot_version_encode(0, 0x04050700, 0, 0, 0, *(bytes(8),) * 3, 0, 0, self.uid))
-            elif kind == "SET_POSITION_TARGET_LOCAL_NED":
-                self._flowing_s = 0.0 if self._without_s >= 0.5 else self._flowing_s
-                self._without_s = 0.0
-                if self.mode == self.GUIDED:
-                    for motor, speed in zip(self.motors, self._velocities(message), strict=True):
-                        motor.turning = speed
-        return [self._packed(answer) for answer in answers]
+    def _aim(self, message: Any) -> None:
+        self._flowing_s = 0.0 if self._without_s >= 0.5 else self._flowing_s
+        self._without_s = 0.0
+        if self.mode == self.GUIDED:
+            for motor, speed in zip(self.motors, self._velocities(message), strict=True):
+                motor.turning = speed
 
     # -- what differs with PX4 ---------------------------------------------------------------------------------------
 
@@ -107,9 +71,6 @@ class Copter:
         assert message.coordinate_frame == 8 and message.type_mask == 0x05C7
         return message.vx, message.vy, message.vz, message.yaw_rate
 
-    def _encoded(self, name: str) -> tuple[float, int]:
-        return self.parameters[name], 9
-
     def _heartbeat(self) -> Any:
         status = 5 if self.supply_v < _LOW_V else 4
         return self._mouth.heartbeat_encode(2, 3, 1 | (128 if self.armed else 0), self.mode, status)
@@ -117,14 +78,15 @@ class Copter:
     # -- small parts -------------------------------------------------------------------------------------------------
 
     def _obey(self, message: Any) -> int:
-        if message.command == 400:
+        self.orders.append((message.command, message.param1, message.param2, message.param3))
+        if message.command == ARM_DISARM:
             if message.param1:
                 return 4  # nobody may count on that
-            if message.param2 != 21196 and self.in_air:
+            if message.param2 != FORCE and self.in_air:
                 return 4
             self.armed, self.fallen = False, self.in_air
             self._stop()
-        elif message.command == 176:
+        elif message.command == SET_MODE:
             mode = self._mode_of(message)
             if mode is None:
                 return 1
@@ -142,14 +104,8 @@ class Copter:
             self._mouth.attitude_encode(0, 0.1, -0.2, YAW, 0.0, 0.0, turning),
             self._mouth.local_position_ned_encode(0, 0.0, 0.0, -5.0, north, east, down),
             self._mouth.extended_sys_state_encode(0, 2 if self.in_air else 1),
-            self._mouth.sys_status_encode(0, 0, 0, 0, round(self.supply_v * 1000), 0, 0, 0, 0, 0, 0, 0, 0),
+            self._supply(),
         ]
-
-    def _packed(self, message: Any) -> bytes:
-        self._mouth.srcSystem = 77 if self.wrong_id else 1
-        wire = bytes(message.pack(self._mouth))
-        self._mouth.seq = (self._mouth.seq + 1) % 256
-        return wire
 
 
 class Px4Copter(Copter):

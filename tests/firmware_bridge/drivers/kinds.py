@@ -19,9 +19,7 @@ from firmware_bridge.drivers.simulated.waveshare import Waveshare
 
 def quick_rover() -> Rover:
     """One that says who it is ten times a second, and not once: nothing is said of how long a heartbeat may take."""
-    rover = Rover()
-    rover.beat_every_s = 0.1
-    return rover
+    return Rover(beat_s=0.1)
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ def feetech_wheels() -> FeetechBus:
 
 def of_system_9() -> SimulatedDevice:
     rover = quick_rover()
-    rover._mouth.srcSystem = 9
-    rover._packed = lambda message: bytes(message.pack(rover._mouth))  # type: ignore[method-assign]
+    rover.system = 9
     return rover
 
 
