@@ -43,7 +43,7 @@ def plugged_in() -> list[UsbPort]:
 def name_behind(port: str) -> str:
     """What is known of where a device is plugged in, whatever number its port got: the name of the USB device, or the port as given
     where there is none. port: as in :func:`firmware_bridge.serial_port.open_port`."""
-    if "://" in port or not (port.lower().startswith(PREFIX) or os.path.exists(port)):
+    if "://" in port or not (port.lower().startswith(PREFIX) or os.sep in port):
         return port  # a CAN channel, too
     device = device_of(port) if port.lower().startswith(PREFIX) else os.path.realpath(port)
     return next((each.name for each in plugged_in() if os.path.realpath(each.device) == os.path.realpath(device)), device)
