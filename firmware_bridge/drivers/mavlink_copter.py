@@ -138,6 +138,7 @@ class Copter(MavlinkLink):
         self._meet(timeout_s, self._pilot.number, TYPES, self._pilot.name)
         self._check(self._pilot.safe, self._pilot.number)
         self._stream(STREAMS)
+        version = self._version()
         for message in ("ATTITUDE", "LOCAL_POSITION_NED", "EXTENDED_SYS_STATE"):
             if message not in self._newest and self._wait(message, lambda _: True, 1.0) is None:
                 raise BridgeError(
@@ -146,7 +147,7 @@ class Copter(MavlinkLink):
         while self._pilot.flows and not self._flows() and not self.urgent.is_set():
             self._point(STILL)
             self._listen(0.05)
-        return f"{self._pilot.name} {self._system}, firmware {self._version()}"
+        return f"{self._pilot.name} {self._system}, firmware {version}"
 
     def read(self) -> Reading:
         before_s = self._heard_s["ATTITUDE"]

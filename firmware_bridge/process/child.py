@@ -177,10 +177,7 @@ class Child:
     def _call(self, ask: Ask, call: Callable[[], None]) -> None:
         try:
             call()
-            if "connect" in ask.verb:
-                answer = self._connected(ask.number)
-            else:
-                answer = Answer(ask.number, identity=self._controller.identity() if ask.verb == "identify" else None)
+            answer = self._answer(ask)
         except BridgeError as error:
             answer = Answer(ask.number, refused=str(error))
         except Exception:
@@ -189,11 +186,15 @@ class Child:
         self.tell(Report(self._controller.telemetry()))  # first, so that who asked finds what it led to
         self.tell(answer)
 
-    def _connected(self, number: int) -> Answer:
+    def _answer(self, ask: Ask) -> Answer:
         """Raises BridgeError."""
         controller = self._controller
+        if ask.verb == "identify":
+            return Answer(ask.number, identity=controller.identity())
+        if "connect" not in ask.verb:
+            return Answer(ask.number)
         most = controller.most_knots() if isinstance(controller, TrajectoryController) else 0
-        return Answer(number, axes=controller.describe(), most_knots=most)
+        return Answer(ask.number, axes=controller.describe(), most_knots=most)
 
     def _keep_connecting(self, timeout_s: float) -> None:
         """After an earlier child has died. What is plugged in may have changed meanwhile."""
