@@ -198,6 +198,9 @@ def _stop_once(kind: Kind, sent: signal.Signals, whole: bool) -> tuple[int, list
             newest = MotorOutput.unpack(connection.recv(256))
             while newest.output_mrad_s != (10_000, -10_000) and newest.state is not State.SAFE:
                 newest = MotorOutput.unpack(connection.recv(256))
+                if host.poll() is not None:  # it could not even connect: this machine is too busy
+                    firmware.close()
+                    return time.monotonic_ns(), [newest]
             end = time.monotonic() + random.uniform(0.3, 0.4)  # anywhere between two leases
             while time.monotonic() < end:
                 newest = MotorOutput.unpack(connection.recv(256))

@@ -33,3 +33,9 @@ def test_a_stop_is_measured_from_the_signal(firmware_cache: None, whole: bool) -
 
 def test_the_99th_percentile_is_one_of_the_values() -> None:
     assert measure._summary([float(value) for value in range(1, 101)]) == {"min": 1, "median": 50.5, "p99": 100, "max": 100}
+
+
+def test_a_host_that_ends_before_it_moves_anything_is_no_trial(firmware_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_HOST", "raise SystemExit(3)")
+    found = measure.stops("c", signal.SIGKILL, False, trials=1, busy=0, note=silent)
+    assert (found["trials"], found["stopped_before"]) == (0, 1)
