@@ -30,8 +30,6 @@ from edge.worlds.guide import ArenaGuide
 PATIENCE_S = 30.0
 MOVES_S = 10.0
 """A rover that stands for longer before it is killed has lost its lease to a machine that was busy."""
-HELD_UP = 1.0
-"""How often that may happen for every kill."""
 
 _ROBOT = """name = "Arena rover (simulated)"
 bundle = "{bundle}"
@@ -71,7 +69,7 @@ def bench_kill(bundle: str, kills: int, seed: int, lease_ms: int, note: Callable
                         runtime.kill()
                 if not moving:  # a lease ran out before the kill, and nobody arms it again, as it should be
                     held_up += 1
-                    if held_up > HELD_UP * kills:
+                    if held_up > kills:
                         raise UserError(
                             f"the rover does not move within {MOVES_S:.0f} s: run it again on a machine that is less busy"
                         )
